@@ -1,0 +1,9 @@
+//! What passes between the tiers of Larder: plain types and their rules, no I/O, no async, no clock.
+//!
+//! Every tier imports this crate and none imports another, so a shape that two tiers must agree on stands here once.
+
+pub mod config;
+pub mod object;
+pub mod report;
+pub mod title;
+pub mod token;
