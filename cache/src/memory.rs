@@ -1,0 +1,125 @@
+//! The RAM tier: which slices stay. The memory itself is the slab's and is counted by the budget.
+
+use std::{
+    fmt,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use foyer_common::event::{Event, EventListener};
+use foyer_memory::{Cache, CacheBuilder, EvictionConfig, FifoConfig, LfuConfig, LruConfig, S3FifoConfig, SieveConfig};
+
+use crate::slab::Slab;
+
+/// Who leaves when RAM is full. All are foyer's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// S3-FIFO (Yang et al., SOSP 2023).
+    S3Fifo,
+    /// SIEVE (Zhang et al., NSDI 2024).
+    Sieve,
+    /// W-TinyLFU (Einziger et al., 2017).
+    Lfu,
+    /// Least recently used.
+    Lru,
+    /// First in, first out.
+    Fifo,
+}
+
+impl Policy {
+    const NAMES: [(Self, &str); 5] =
+        [(Self::S3Fifo, "s3fifo"), (Self::Sieve, "sieve"), (Self::Lfu, "lfu"), (Self::Lru, "lru"), (Self::Fifo, "fifo")];
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(policy, _)| policy == self).map_or("", |(_, name)| name);
+        f.write_str(name)
+    }
+}
+
+impl FromStr for Policy {
+    type Err = UnknownPolicy;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPolicy> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(policy, _)| *policy).ok_or(UnknownPolicy)
+    }
+}
+
+/// Not a policy's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a policy is one of s3fifo, sieve, lfu, lru, fifo")]
+pub struct UnknownPolicy;
+
+/// A slice is filed under its generation's number and its place in the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Key {
+    generation: u64,
+    index: u64,
+}
+
+/// Slices in RAM.
+pub(crate) struct Memory {
+    table: Cache<Key, Arc<Slab>>,
+    evictions: Arc<Evictions>,
+}
+
+#[derive(Default)]
+struct Evictions(AtomicU64);
+
+impl EventListener for Evictions {
+    type Key = Key;
+    type Value = Arc<Slab>;
+
+    fn on_leave(&self, reason: Event, _: &Key, _: &Arc<Slab>) {
+        if matches!(reason, Event::Evict) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Memory {
+    pub(crate) fn new(policy: Policy, bytes_max: u64, slice_bytes: usize) -> Self {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let eviction: EvictionConfig = match policy {
+            Policy::S3Fifo => S3FifoConfig::default().into(),
+            Policy::Sieve => SieveConfig.into(),
+            Policy::Lfu => LfuConfig::default().into(),
+            Policy::Lru => LruConfig::default().into(),
+            Policy::Fifo => FifoConfig::default().into(),
+        };
+        let evictions = Arc::new(Evictions::default());
+        let table = CacheBuilder::new(bytes_max)
+            .with_name("ram")
+            // Each shard has its share of the bytes, so a shard must hold many slices for the policy to mean anything.
+            .with_shards((bytes_max / slice_bytes / 64).clamp(1, 16))
+            .with_eviction_config(eviction)
+            .with_weighter(|_: &Key, slab: &Arc<Slab>| slab.bytes_charged())
+            .with_event_listener(evictions.clone())
+            .build();
+        Self { table, evictions }
+    }
+
+    pub(crate) fn slice(&self, generation: u64, index: u64) -> Option<Arc<Slab>> {
+        self.table.get(&Key { generation, index }).map(|entry| entry.value().clone())
+    }
+
+    pub(crate) fn contains(&self, generation: u64, index: u64) -> bool {
+        self.table.contains(&Key { generation, index })
+    }
+
+    pub(crate) fn keep(&self, generation: u64, index: u64, slab: Arc<Slab>) {
+        self.table.insert(Key { generation, index }, slab);
+    }
+
+    pub(crate) fn slices(&self) -> u64 {
+        self.table.entries() as u64
+    }
+
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.0.load(Ordering::Relaxed)
+    }
+}
