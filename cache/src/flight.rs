@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::Instant,
 };
@@ -108,8 +109,11 @@ impl Flight {
 /// The flights under way, by slice.
 #[derive(Default)]
 pub(crate) struct Flights {
-    shards: [Mutex<HashMap<(Arc<str>, u64), Arc<Flight>>>; 16],
+    hasher: RandomState,
+    shards: [Shard; 16],
 }
+
+type Shard = Mutex<HashMap<(Arc<str>, u64), Arc<Flight>>>;
 
 /// What [`Flights::join`] found.
 pub(crate) enum Joined {
@@ -121,22 +125,22 @@ pub(crate) enum Joined {
 
 impl Flights {
     pub(crate) fn join(&self, key: &Arc<str>, index: u64) -> Joined {
-        match self.shard(index).lock().entry((key.clone(), index)) {
+        match self.shard(key, index).lock().entry((key.clone(), index)) {
             Entry::Occupied(entry) => Joined::Waiting(entry.get().clone()),
             Entry::Vacant(entry) => Joined::Leading(entry.insert(Flight::new(key.clone(), index)).clone()),
         }
     }
 
     pub(crate) fn remove(&self, flight: &Arc<Flight>) {
-        self.shard(flight.index).lock().remove(&(flight.key.clone(), flight.index));
+        self.shard(&flight.key, flight.index).lock().remove(&(flight.key.clone(), flight.index));
     }
 
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
-    fn shard(&self, index: u64) -> &Mutex<HashMap<(Arc<str>, u64), Arc<Flight>>> {
-        &self.shards[(index % 16) as usize]
+    fn shard(&self, key: &Arc<str>, index: u64) -> &Shard {
+        &self.shards[(self.hasher.hash_one((key, index)) % 16) as usize]
     }
 }
 
