@@ -1,0 +1,105 @@
+//! Roles as processes of their own, as an operator would start them: a configuration file, the binary, and its word that it is ready.
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use edge::http::{Protocol, client::Connection};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+/// How long a role may take to get ready, or to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A role that runs as a process; killed on drop.
+pub struct Role {
+    child: Child,
+}
+
+impl Role {
+    /// Starts `larder <role> --config <file>` and waits until it says that it is ready, as it would to systemd (sd_notify(3)).
+    pub fn start(role: &str, config: &Path) -> Self {
+        let socket_path = config.with_extension("notify");
+        let _ = fs::remove_file(&socket_path);
+        let socket = UnixDatagram::bind(&socket_path).expect("a notify socket");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let log = fs::File::create(config.with_extension("log")).expect("a log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_larder"))
+            .args([role, "--config"])
+            .arg(config)
+            .env("NOTIFY_SOCKET", &socket_path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        let role = Self { child };
+        let mut message = [0; 1024];
+        loop {
+            let length = socket.recv(&mut message).unwrap_or_else(|error| {
+                let log = fs::read_to_string(config.with_extension("log")).unwrap_or_default();
+                panic!("{} is not ready: {error}; it logged:\n{log}", config.display())
+            });
+            if message[..length].split(|b| *b == b'\n').any(|line| line == b"READY=1") {
+                return role;
+            }
+        }
+    }
+
+    /// The most memory that the process ever had resident, in bytes (`VmHWM`, proc_pid_status(5)).
+    pub fn resident_bytes_max(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a VmHWM line");
+        let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of kB");
+        kib * 1024
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub fn stop(mut self) -> ExitStatus {
+        let kill = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(kill.success());
+        self.child.wait().expect("it was not waited for yet")
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// Certificate and key for 127.0.0.1 in `dir`, and the TLS configuration that trusts them.
+pub fn certificate(dir: &Path) -> (PathBuf, PathBuf, Arc<rustls::ClientConfig>) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into(), "localhost".into()]).expect("a certificate");
+    let (certificate, key) = (dir.join("edge.crt"), dir.join("edge.key"));
+    fs::write(&certificate, made.cert.pem()).expect("writes");
+    fs::write(&key, made.signing_key.serialize_pem()).expect("writes");
+    (certificate.clone(), key, trusting(&certificate))
+}
+
+/// A TLS configuration that trusts the certificates in `file` alone.
+pub fn trusting(file: &Path) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).expect("a certificate file") {
+        roots.add(certificate.expect("a certificate")).expect("a usable certificate");
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS 1.3");
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A connection to an edge on loopback.
+pub async fn connect(protocol: Protocol, addr: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> Connection {
+    Connection::connect(protocol, addr, "127.0.0.1", tls.clone()).await.expect("connects")
+}
