@@ -1,1 +1,367 @@
+//! The one reader of configuration files: TOML in; typed values, and every error with key, line and expectation, out.
+//!
+//! A role asks for each key it knows. What it did not ask for is refused by [`Document::finish`], so a misspelt key is found and
+//! not ignored. Nothing stops at the first error: an operator sees all of them at once. This module knows no role and no file
+//! system; the caller prefixes a file's name.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::Serialize;
+use toml::de::{DeTable, DeValue};
+
+/// A parsed file, the problems found in it so far, and the values in effect so far.
+#[derive(Debug)]
+pub struct Document {
+    written: BTreeMap<String, Written>,
+    /// Lines of `[table]` headers, for keys that are missing in them.
+    tables: BTreeMap<String, usize>,
+    asked: BTreeSet<String>,
+    problems: Vec<Problem>,
+    settings: Vec<Setting>,
+}
+
+/// What the file has under one dotted key.
+#[derive(Debug)]
+struct Written {
+    line: usize,
+    value: Value,
+}
+
+#[derive(Debug)]
+enum Value {
+    Scalar(Scalar),
+    List(Vec<(usize, Value)>),
+    Table,
+}
+
+/// A string, number, boolean or date: its text for parsing, and as it stands in the file.
+#[derive(Debug)]
+struct Scalar {
+    text: String,
+    shown: String,
+}
+
+impl Document {
+    /// Reads TOML 1.0. The problem, if the text is not TOML, is the syntax error and has no key.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let lines = Lines::of(text);
+        let table = DeTable::parse(text).map_err(|error| Problem {
+            key: String::new(),
+            line: error.span().map_or(1, |span| lines.at(&span)),
+            expected: "TOML".into(),
+            found: format!("a syntax error: {}", error.message()),
+        })?;
+        let mut document = Self {
+            written: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            problems: Vec::new(),
+            settings: Vec::new(),
+        };
+        document.flatten("", table.get_ref(), &lines);
+        Ok(document)
+    }
+
+    fn flatten(&mut self, prefix: &str, table: &DeTable<'_>, lines: &Lines) {
+        for (name, value) in table {
+            let key = format!("{prefix}{}", name.get_ref());
+            let line = lines.at(&name.span());
+            if let DeValue::Table(inner) = value.get_ref() {
+                self.tables.insert(key.clone(), line);
+                self.flatten(&format!("{key}."), inner, lines);
+            }
+            self.written.insert(key, Written { line, value: Value::of(value.get_ref(), lines) });
+        }
+    }
+
+    /// The value of `key` ("listen", "tokens.issuer"), or `default` when the file has none. `None` only after a problem was
+    /// recorded: the key is missing and has no default, or its value is not what was `expected`. Strings, numbers and booleans
+    /// are all parsed from their text.
+    pub fn value<T: FromStr + fmt::Display>(&mut self, key: &str, default: Option<T>, expected: &'static str) -> Option<T> {
+        self.asked.insert(key.into());
+        if self.written.contains_key(key) {
+            return self.parsed(key, expected);
+        }
+        match &default {
+            Some(value) => self.settings.push(Setting { key: key.into(), value: Some(value.to_string()), is_default: true }),
+            None => self.problem(key, expected),
+        }
+        default
+    }
+
+    /// The value of `key`, where it may be absent. `None` also after a problem was recorded.
+    pub fn optional<T: FromStr + fmt::Display>(&mut self, key: &str, expected: &'static str) -> Option<T> {
+        self.asked.insert(key.into());
+        if !self.written.contains_key(key) {
+            self.settings.push(Setting { key: key.into(), value: None, is_default: true });
+            return None;
+        }
+        self.parsed(key, expected)
+    }
+
+    /// The items of the array `key`; absent is empty. Items that are not what was `expected` are recorded and left out.
+    pub fn list<T: FromStr + fmt::Display>(&mut self, key: &str, expected: &'static str) -> Vec<T> {
+        self.asked.insert(key.into());
+        let mut values = Vec::new();
+        let written = self.written.get(key);
+        let items = match written.map(|written| &written.value) {
+            None => &[][..],
+            Some(Value::List(items)) => items,
+            Some(value) => {
+                let found = value.to_string();
+                self.report(key, format!("an array, each item {expected}"), found);
+                return values;
+            }
+        };
+        let mut wrong = Vec::new();
+        for (line, item) in items {
+            match item.parse() {
+                Some(value) => values.push(value),
+                None => wrong.push(Problem { key: key.into(), line: *line, expected: expected.into(), found: item.to_string() }),
+            }
+        }
+        let value = values.iter().map(T::to_string).collect::<Vec<_>>().join(", ");
+        self.settings.push(Setting { key: key.into(), value: Some(format!("[{value}]")), is_default: written.is_none() });
+        self.problems.append(&mut wrong);
+        values
+    }
+
+    /// Records a problem that the role itself found in the value of `key`, such as a range or a contradiction with another key.
+    /// The line, and what was found there, come from the file.
+    pub fn problem(&mut self, key: &str, expected: impl Into<String>) {
+        let found = self.written.get(key).map_or("nothing".into(), |written| written.value.to_string());
+        self.report(key, expected.into(), found);
+    }
+
+    /// The effective configuration in the order in which it was asked for, or all problems in the order of their lines.
+    pub fn finish(mut self) -> Result<Effective, Vec<Problem>> {
+        self.refuse_unknown();
+        if self.problems.is_empty() {
+            return Ok(Effective { settings: self.settings });
+        }
+        self.problems.sort_by_key(|problem| problem.line);
+        Err(self.problems)
+    }
+
+    fn parsed<T: FromStr + fmt::Display>(&mut self, key: &str, expected: &'static str) -> Option<T> {
+        let Some(value) = self.written.get(key).and_then(|written| written.value.parse::<T>()) else {
+            self.problem(key, expected);
+            return None;
+        };
+        self.settings.push(Setting { key: key.into(), value: Some(value.to_string()), is_default: false });
+        Some(value)
+    }
+
+    fn report(&mut self, key: &str, expected: String, found: String) {
+        let line = self.line(key);
+        self.problems.push(Problem { key: key.into(), line, expected, found });
+    }
+
+    /// The line of `key`, or else of the innermost table that would hold it, or else the first.
+    fn line(&self, key: &str) -> usize {
+        if let Some(written) = self.written.get(key) {
+            return written.line;
+        }
+        let parents = key.rmatch_indices('.').map(|(at, _)| &key[..at]);
+        parents.filter_map(|parent| self.tables.get(parent)).next().copied().unwrap_or(1)
+    }
+
+    fn refuse_unknown(&mut self) {
+        let is_known_table = |key: &str| self.asked.iter().any(|asked| asked.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
+        let mut unknown = Vec::new();
+        for (key, written) in &self.written {
+            let inside_reported = unknown.last().is_some_and(|last: &Problem| key.starts_with(&format!("{}.", last.key)));
+            let is_table = matches!(written.value, Value::Table);
+            if self.asked.contains(key) || inside_reported || (is_table && is_known_table(key)) {
+                continue;
+            }
+            let expected = match self.asked.iter().min_by_key(|asked| edits(asked, key)) {
+                _ if is_known_table(key) => format!("a table [{key}]"),
+                Some(near) if edits(near, key) <= EDITS_MAX => format!("a key that is known here, perhaps {near}"),
+                _ => "no key of this name".into(),
+            };
+            unknown.push(Problem { key: key.clone(), line: written.line, expected, found: written.value.to_string() });
+        }
+        self.problems.append(&mut unknown);
+    }
+}
+
+/// How far from a known key a word may be for us to suppose that the known key was meant.
+const EDITS_MAX: usize = 3;
+
+/// The Levenshtein distance of two keys.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.chars().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
+impl Value {
+    fn of(value: &DeValue<'_>, lines: &Lines) -> Self {
+        let (text, shown) = match value {
+            DeValue::Table(_) => return Self::Table,
+            DeValue::Array(items) => {
+                return Self::List(items.iter().map(|item| (lines.at(&item.span()), Self::of(item.get_ref(), lines))).collect());
+            }
+            DeValue::String(text) => (text.to_string(), format!("{text:?}")),
+            DeValue::Integer(number) => {
+                let decimal = i128::from_str_radix(number.as_str(), number.radix()).map(|number| number.to_string());
+                (decimal.unwrap_or_else(|_| number.to_string()), number.to_string())
+            }
+            DeValue::Float(number) => (number.to_string(), number.to_string()),
+            DeValue::Boolean(truth) => (truth.to_string(), truth.to_string()),
+            DeValue::Datetime(date) => (date.to_string(), date.to_string()),
+        };
+        Self::Scalar(Scalar { text, shown })
+    }
+
+    fn parse<T: FromStr>(&self) -> Option<T> {
+        match self {
+            Self::Scalar(scalar) => scalar.text.parse().ok(),
+            Self::List(_) | Self::Table => None,
+        }
+    }
+}
+
+/// As it stands in the file, or what kind of thing it is.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scalar(scalar) => f.write_str(&scalar.shown),
+            Self::List(_) => f.write_str("an array"),
+            Self::Table => f.write_str("a table"),
+        }
+    }
+}
+
+/// Where each line of a text begins.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at + 1).collect())
+    }
+
+    /// The line, from 1, in which `span` begins.
+    fn at(&self, span: &Range<usize>) -> usize {
+        self.0.partition_point(|start| *start <= span.start) + 1
+    }
+}
+
+/// One thing that is wrong in a configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The dotted key; empty when the file is not TOML at all.
+    pub key: String,
+    /// From 1.
+    pub line: usize,
+    pub expected: String,
+    pub found: String,
+}
+
+/// `12: listen: expected an address and port such as 0.0.0.0:443, found "abc"`; the caller writes `edge.toml:` before it.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, line, expected, found } = self;
+        let colon = if key.is_empty() { "" } else { ": " };
+        write!(f, "{line}: {key}{colon}expected {expected}, found {found}")
+    }
+}
+
+/// A configuration in effect: every key that the role knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Effective {
+    pub settings: Vec<Setting>,
+}
+
+/// One key of an effective configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Setting {
+    pub key: String,
+    /// `None` where an optional key is absent.
+    pub value: Option<String>,
+    pub is_default: bool,
+}
+
+/// A number of bytes: `512`, `"64KiB"`, `"256MiB"`, `"1GiB"`, `"2TiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Bytes(pub u64);
+
+/// Largest first, as [`fmt::Display`] picks the first that divides.
+const BYTE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("", 1)];
+
+impl FromStr for Bytes {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        with_unit(text, &BYTE_UNITS).map(Self)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_unit(f, self.0, &BYTE_UNITS)
+    }
+}
+
+/// A duration in whole milliseconds, with its unit: `"250ms"`, `"5s"`, `"30m"`, `"6h"`, `"7d"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seconds(pub Duration);
+
+/// In milliseconds, largest first.
+const TIME_UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+impl FromStr for Seconds {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        with_unit(text, &TIME_UNITS).map(|ms| Self(Duration::from_millis(ms)))
+    }
+}
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u64::try_from(self.0.as_millis()) {
+            Ok(0) => f.write_str("0s"),
+            Ok(ms) => write_unit(f, ms, &TIME_UNITS),
+            Err(_) => write!(f, "{}s", self.0.as_secs()),
+        }
+    }
+}
+
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Result<u64, UnitError> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| UnitError)?;
+    let (_, scale) = units.iter().find(|(name, _)| *name == unit.trim_start()).ok_or(UnitError)?;
+    number.checked_mul(*scale).ok_or(UnitError)
+}
+
+fn write_unit(f: &mut fmt::Formatter<'_>, number: u64, units: &[(&str, u64)]) -> fmt::Result {
+    let fits = |(_, scale): &&(&str, u64)| number != 0 && number.is_multiple_of(*scale);
+    match units.iter().find(fits) {
+        Some((unit, scale)) => write!(f, "{}{unit}", number / scale),
+        None => write!(f, "{number}"),
+    }
+}
+
+/// Not a whole number with a unit that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a whole number with a unit (KiB, MiB, GiB, TiB; ms, s, m, h, d)")]
+pub struct UnitError;
