@@ -173,16 +173,17 @@ impl Document {
     }
 
     fn refuse_unknown(&mut self) {
-        let is_known_table = |key: &str| self.asked.iter().any(|asked| asked.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')));
-        let mut unknown = Vec::new();
+        let is_inside = |key: &str, table: &str| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        let mut unknown: Vec<Problem> = Vec::new();
         for (key, written) in &self.written {
-            let inside_reported = unknown.last().is_some_and(|last: &Problem| key.starts_with(&format!("{}.", last.key)));
-            let is_table = matches!(written.value, Value::Table);
-            if self.asked.contains(key) || inside_reported || (is_table && is_known_table(key)) {
+            let holds_known = self.asked.iter().any(|asked| is_inside(asked, key));
+            let is_refused_already = self.asked.iter().any(|asked| is_inside(key, asked))
+                || unknown.iter().any(|problem| is_inside(key, &problem.key));
+            if self.asked.contains(key) || is_refused_already || (holds_known && matches!(written.value, Value::Table)) {
                 continue;
             }
             let expected = match self.asked.iter().min_by_key(|asked| edits(asked, key)) {
-                _ if is_known_table(key) => format!("a table [{key}]"),
+                _ if holds_known => format!("a table [{key}]"),
                 Some(near) if edits(near, key) <= EDITS_MAX => format!("a key that is known here, perhaps {near}"),
                 _ => "no key of this name".into(),
             };
@@ -365,3 +366,115 @@ fn write_unit(f: &mut fmt::Formatter<'_>, number: u64, units: &[(&str, u64)]) ->
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a whole number with a unit (KiB, MiB, GiB, TiB; ms, s, m, h, d)")]
 pub struct UnitError;
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    const ADDRESS: &str = "an address and port such as 0.0.0.0:443";
+
+    fn problems(doc: Document) -> Vec<String> {
+        doc.finish().map_or_else(|problems| problems.iter().map(Problem::to_string).collect(), |_| Vec::new())
+    }
+
+    #[test]
+    fn values_defaults_and_lists_are_in_effect() {
+        let text =
+            "listen = \"127.0.0.1:8443\"\n[cache]\nram = \"256MiB\"\nslice = 65_536\n[tokens]\nopen_paths = [\"/a\", '/b']\n";
+        let mut doc = Document::parse(text).unwrap();
+        assert_eq!(doc.value::<SocketAddr>("listen", None, ADDRESS).unwrap().port(), 8443);
+        assert_eq!(doc.value("cache.ram", None, "a size"), Some(Bytes(256 << 20)));
+        assert_eq!(doc.value("cache.slice", None, "a size"), Some(Bytes(65_536)));
+        assert_eq!(
+            doc.value("origin.timeout", Some(Seconds(Duration::from_millis(2_500))), "a duration").unwrap().0.as_millis(),
+            2_500
+        );
+        assert_eq!(doc.optional::<String>("control.url", "a URL"), None);
+        assert_eq!(doc.list::<String>("tokens.open_paths", "a path"), ["/a", "/b"]);
+        let settings = doc.finish().unwrap().settings;
+        let shown: Vec<_> = settings.iter().map(|s| (s.key.as_str(), s.value.as_deref(), s.is_default)).collect();
+        assert_eq!(
+            shown,
+            [
+                ("listen", Some("127.0.0.1:8443"), false),
+                ("cache.ram", Some("256MiB"), false),
+                ("cache.slice", Some("64KiB"), false),
+                ("origin.timeout", Some("2500ms"), true),
+                ("control.url", None, true),
+                ("tokens.open_paths", Some("[/a, /b]"), false),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_problem_is_found_at_once_and_says_line_and_expectation() {
+        let text =
+            "listen = \"abc\"\nworkres = 4\n\n[tokens]\nopen_paths = [\"/a\",\n  3.5]\nissuer = \"x\"\n[other]\ndeep = 1\n";
+        let mut doc = Document::parse(text).unwrap();
+        assert_eq!(doc.value::<SocketAddr>("listen", None, ADDRESS), None);
+        assert_eq!(doc.value("workers", Some(2), "a number of threads"), Some(2));
+        assert_eq!(doc.list::<crate::object::ObjectPath>("tokens.open_paths", "a path").len(), 1);
+        assert_eq!(doc.value::<String>("tokens.keys_file", None, "a file"), None);
+        assert!(doc.value::<String>("tokens.issuer", None, "a name").is_some());
+        doc.problem("tokens.issuer", "a name with a dot");
+        assert_eq!(
+            problems(doc),
+            [
+                "1: listen: expected an address and port such as 0.0.0.0:443, found \"abc\"",
+                "2: workres: expected a key that is known here, perhaps workers, found 4",
+                "4: tokens.keys_file: expected a file, found nothing",
+                "6: tokens.open_paths: expected a path, found 3.5",
+                "7: tokens.issuer: expected a name with a dot, found \"x\"",
+                "8: other: expected no key of this name, found a table",
+            ]
+        );
+    }
+
+    #[test]
+    fn tables_scalars_and_arrays_are_not_taken_for_each_other() {
+        let mut doc = Document::parse("tokens = 5\nlisten = [1]\nname = { a = 1 }\npaths = \"/a\"\n").unwrap();
+        assert_eq!(doc.value("tokens.leeway", Some(1), "seconds"), Some(1));
+        assert_eq!(doc.value::<u16>("listen", None, "a port"), None);
+        assert_eq!(doc.optional::<String>("name", "a name"), None);
+        assert!(doc.list::<String>("paths", "a path").is_empty());
+        assert_eq!(
+            problems(doc),
+            [
+                "1: tokens: expected a table [tokens], found 5",
+                "2: listen: expected a port, found an array",
+                "3: name: expected a name, found a table",
+                "4: paths: expected an array, each item a path, found \"/a\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn text_that_is_not_toml_names_the_line() {
+        let problem = Document::parse("a = 1\nb = = 2\n").unwrap_err();
+        assert_eq!((problem.line, problem.key.as_str()), (2, ""));
+        assert!(problem.to_string().starts_with("2: expected TOML, found a syntax error: "), "{problem}");
+        assert_eq!(Document::parse("a = 1\na = 2\n").unwrap_err().line, 2);
+    }
+
+    #[test]
+    fn sizes_and_durations_round_trip_and_never_overflow() {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("4KiB", 4096), ("1GiB", 1 << 30), ("1536MiB", 1536 << 20), ("3TiB", 3 << 40)]
+        {
+            assert_eq!(text.parse(), Ok(Bytes(bytes)));
+            assert_eq!(Bytes(bytes).to_string(), text);
+        }
+        for (text, ms) in [("0s", 0), ("250ms", 250), ("5s", 5_000), ("90s", 90_000), ("2h", 7_200_000), ("7d", 604_800_000)] {
+            assert_eq!(text.parse(), Ok(Seconds(Duration::from_millis(ms))));
+            assert_eq!(Seconds(Duration::from_millis(ms)).to_string(), text);
+        }
+        for text in ["", "MiB", "-1", "1.5GiB", "5 apples", "18446744073709551615TiB", "1gib"] {
+            assert_eq!(text.parse::<Bytes>(), Err(UnitError), "{text}");
+        }
+        for text in ["", "5", "s", "1y", "99999999999999999999d"] {
+            assert_eq!(text.parse::<Seconds>(), Err(UnitError), "{text}");
+        }
+    }
+}
