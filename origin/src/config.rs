@@ -19,6 +19,17 @@ pub struct Config {
     pub fill_token_file: PathBuf,
     /// Connections open at once, 1 to [`CONNECTIONS_MAX`]; more wait in the system's queue.
     pub connections_max: u32,
+    /// Where titles are catalogued once they are published here; of no use to serving.
+    pub control: Option<Control>,
+}
+
+/// The control plane that catalogues what is ingested.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// Scheme, host and port, such as `http://127.0.0.1:8080`.
+    pub url: String,
+    /// A file with the secret of its operators.
+    pub token_file: PathBuf,
 }
 
 impl Config {
@@ -39,11 +50,23 @@ impl Config {
         if connections != connections_max {
             document.problem("limits.connections", "a number from 1 to 65536");
         }
+        let url = document.optional("control.url", "a URL such as http://127.0.0.1:8080");
+        let token_file = document.optional("control.token_file", "the path of a file with control's operator secret").map(path);
+        let control = match (url, token_file) {
+            (Some(url), Some(token_file)) => Some(Some(Control { url, token_file })),
+            (None, None) => Some(None),
+            (url, _) => {
+                let missing = if url.is_none() { "control.url" } else { "control.token_file" };
+                document.problem(missing, "both control.url and control.token_file, or neither");
+                None
+            }
+        };
         Some(Self {
             listen: listen?,
             state_dir: state_dir?,
             fill_token_file: fill_token_file?,
             connections_max: connections_max?,
+            control: control?,
         })
     }
 }
@@ -59,6 +82,11 @@ mod tests {
         assert!(document.finish().is_ok());
         assert_eq!((config.connections_max, config.listen.port()), (CONNECTIONS_DEFAULT, 0));
         assert_eq!(config.state_dir, PathBuf::from("/var/lib/larder/origin"));
+
+        let control = "fill_token_file = \"/t\"\n[control]\nurl = \"http://c:1\"\n";
+        let mut document = Document::parse(control).unwrap();
+        assert_eq!(Config::read(&mut document), None);
+        assert_eq!(document.finish().unwrap_err()[0].key, "control.token_file");
 
         let mut document = Document::parse("state_dri = \"/x\"\n[limits]\nconnections = 0\n").unwrap();
         assert_eq!(Config::read(&mut document), None);

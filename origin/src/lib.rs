@@ -53,7 +53,7 @@ pub enum OpenError {
 impl Origin {
     /// Opens the store and binds the listener.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        let Config { listen, state_dir, fill_token_file: path, connections_max } = config;
+        let Config { listen, state_dir, fill_token_file: path, connections_max, control: _ } = config;
         let secret = secret(&path).map_err(|reason| OpenError::FillToken { path, reason })?;
         let store = FileStore::open(&state_dir)?;
         let refused = |reason| OpenError::Listen { addr: listen, reason };
