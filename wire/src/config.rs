@@ -189,7 +189,8 @@ impl Document {
             };
             unknown.push(Problem { key: key.clone(), line: written.line, expected, found: written.value.to_string() });
         }
-        self.problems.append(&mut unknown);
+        unknown.append(&mut self.problems);
+        self.problems = unknown;
     }
 }
 
