@@ -1,1 +1,150 @@
+//! The control role: the catalogue, playback (ranked edges, signed URLs), the fleet, and the embedded player.
+//!
+//! Start at [`Control`]. Requests run `server → api → {catalogue, playback, steering, fleet} → db`; the modules in braces
+//! know no HTTP, and only `db` knows SQL. Control never carries a byte of video and never reaches out to anyone.
 
+mod api;
+mod catalogue;
+pub mod config;
+mod db;
+mod fleet;
+mod metrics;
+mod playback;
+mod player;
+mod secret;
+mod server;
+mod steering;
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use wire::token::{KeyError, SigningKey};
+
+pub use config::Config;
+pub use db::DatabaseError;
+pub use secret::SecretError;
+
+use crate::{api::App, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer, secret::Secret};
+
+/// The longest file a signing key is read from, in bytes.
+const KEY_BYTES_MAX: u64 = 64 * 1024;
+
+/// A control that is bound to its port and ready to run.
+pub struct Control {
+    listener: TcpListener,
+    addr: SocketAddr,
+    router: axum::Router,
+}
+
+impl Control {
+    /// Reads keys and secrets, opens the database in the state directory, and binds the port.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let key = signing_key(&config.signing_key_file)?;
+        let keys = serde_json::json!({ "keys": key.public_jwk().into_iter().collect::<Vec<_>>() }).to_string().into();
+        let secret = |path: &PathBuf| Secret::read(path).map_err(|source| OpenError::Secret { path: path.clone(), source });
+        let operator_secret = secret(&config.operator_token_file)?;
+        let edge_secret = secret(&config.edge_token_file)?;
+        let state_dir = &config.state_dir;
+        usable(state_dir).map_err(|source| OpenError::StateDir { path: state_dir.clone(), source })?;
+        let database = state_dir.join("control.db");
+        let db = Db::open(&database)?;
+        let edges = db.edges().await.map_err(|error| OpenError::Edges { path: database, reason: error.to_string() })?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|source| OpenError::listen(config.listen, source))?;
+        let addr = listener.local_addr().map_err(|source| OpenError::listen(config.listen, source))?;
+
+        let (router, openapi) = api::routes();
+        let app = Arc::new(App {
+            db,
+            fleet: RwLock::new(Fleet::known(edges)),
+            edge_timeout: config.edge_timeout,
+            signer: Signer::new(key, config.token_issuer, config.token_lifetime),
+            keys,
+            operator_secret,
+            edge_secret,
+            metrics: Metrics::new(),
+            openapi,
+        });
+        Ok(Self { listener, addr, router: api::service(router, app, &config.allowed_origins) })
+    }
+
+    /// Where it listens, with the real port when the configuration says 0.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `stop`; then takes nobody new, finishes what it has for up to ten seconds, and returns.
+    pub async fn run(self, stop: CancellationToken) {
+        tracing::info!(addr = %self.addr, "control serves");
+        server::serve(self.listener, self.router, stop).await;
+        tracing::info!("control stopped");
+    }
+}
+
+fn signing_key(path: &Path) -> Result<SigningKey, OpenError> {
+    let unreadable = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => OpenError::NoSigningKey { path: path.to_owned() },
+        _ => OpenError::UnreadableSigningKey { path: path.to_owned(), source },
+    };
+    if fs::metadata(path).map_err(unreadable)?.len() > KEY_BYTES_MAX {
+        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {KEY_BYTES_MAX} bytes"))));
+    }
+    let jwk = fs::read_to_string(path).map_err(unreadable)?;
+    SigningKey::from_jwk(&jwk).map_err(|source| OpenError::BadSigningKey { path: path.to_owned(), source })
+}
+
+/// Makes the state directory if need be, and tries it out: a database fails in less clear words.
+fn usable(state_dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(state_dir)?;
+    fs::read_dir(state_dir)?;
+    let probe = state_dir.join(".write-probe");
+    fs::write(&probe, [])?;
+    fs::remove_file(&probe)
+}
+
+/// Why control cannot start: what is wrong, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no signing key yet.
+    #[error("there is no signing key at {}: `larder sign --new-key` makes one", path.display())]
+    NoSigningKey { path: PathBuf },
+    /// The key's file is there and cannot be read.
+    #[error("cannot read the signing key {}: {source}", path.display())]
+    UnreadableSigningKey { path: PathBuf, source: io::Error },
+    /// The key's file holds something else.
+    #[error("{} is not a signing key: {source}", path.display())]
+    BadSigningKey { path: PathBuf, source: KeyError },
+    /// A bearer secret cannot be had.
+    #[error("cannot use the secret in {}: {source}", path.display())]
+    Secret { path: PathBuf, source: SecretError },
+    /// The state directory cannot be made, read or written.
+    #[error("cannot use the state directory {}: {source}; it must be a directory that this user can read and write", path.display())]
+    StateDir { path: PathBuf, source: io::Error },
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// The database opens, and the edges in it cannot be read.
+    #[error("cannot read the edges in {}: {reason}", path.display())]
+    Edges { path: PathBuf, reason: String },
+    /// Someone else listens there.
+    #[error("cannot listen on {addr}: the port is in use by another process")]
+    PortInUse { addr: SocketAddr },
+    /// The address is not ours, or the port is not allowed.
+    #[error("cannot listen on {addr}: {source}")]
+    Listen { addr: SocketAddr, source: io::Error },
+}
+
+impl OpenError {
+    fn listen(addr: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::PortInUse { addr },
+            _ => Self::Listen { addr, source },
+        }
+    }
+}

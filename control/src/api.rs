@@ -1,0 +1,195 @@
+//! The HTTP API: a file per resource, one router that is also the source of `/openapi.json`, one shape for every error.
+
+mod extract;
+mod fleet;
+mod operation;
+mod playback;
+mod problem;
+mod schema;
+mod timestamp;
+mod videos;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{
+    Method, StatusCode,
+    header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
+};
+use parking_lot::RwLock;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::{
+    OpenApi,
+    openapi::{
+        Content, Ref, ResponseBuilder,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouterExt as _},
+    routes,
+};
+
+use crate::{config::AllowedOrigin, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer, player, secret::Secret};
+use problem::{Kind, PROBLEM_JSON, Problem};
+
+/// A title of ten hours in fifteen renditions takes a third of this.
+const TITLE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Any other body.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// From a request's head, body included, to its answer's head.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What handlers share.
+pub(crate) struct App {
+    pub(crate) db: Db,
+    pub(crate) fleet: RwLock<Fleet>,
+    /// An edge whose last report is older leaves the rankings.
+    pub(crate) edge_timeout: Duration,
+    pub(crate) signer: Signer,
+    /// The public keys, as `/keys.json` gives them.
+    pub(crate) keys: Bytes,
+    pub(crate) operator_secret: Secret,
+    pub(crate) edge_secret: Secret,
+    pub(crate) metrics: Metrics,
+    /// The description of the API, as `/openapi.json` gives it.
+    pub(crate) openapi: Bytes,
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Larder control",
+        description = "Catalogue, playback and the fleet of a Larder video CDN. Times are RFC 3339 in UTC, durations are milliseconds. \
+                       Every error is a problem (RFC 9457) whose `type` is a page of this server that explains it.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    tags(
+        (name = "videos", description = "Titles: search, look up, publish."),
+        (name = "playback", description = "Signed URLs of a title's files on the edges that serve it best."),
+        (name = "fleet", description = "Edges: registration, reports, state."),
+        (name = "operation", description = "Keys, health, metrics, and this description.")
+    )
+)]
+struct Description;
+
+/// Every route of the API with its description. The player's pages are the router's fallback.
+pub(crate) fn routes() -> (Router<Arc<App>>, Bytes) {
+    let (router, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(videos::list))
+        .routes(routes!(videos::look_up, videos::publish, videos::remove).layer(DefaultBodyLimit::max(TITLE_BYTES_MAX)))
+        .routes(routes!(playback::playback))
+        .routes(routes!(playback::cdn_url))
+        .routes(routes!(playback::thumbnail))
+        .routes(routes!(fleet::list))
+        .routes(routes!(fleet::register, fleet::remove))
+        .routes(routes!(fleet::report))
+        .routes(routes!(operation::keys))
+        .routes(routes!(operation::openapi))
+        .routes(routes!(operation::healthz))
+        .routes(routes!(operation::readyz))
+        .routes(routes!(operation::metrics))
+        .routes(routes!(problem::explain))
+        .split_for_parts();
+    describe_what_all_share(&mut openapi);
+    let json = openapi.to_json().expect("strings, numbers and lists always become JSON");
+    (router, json.into())
+}
+
+fn describe_what_all_share(openapi: &mut utoipa::openapi::OpenApi) {
+    let components = openapi.components.get_or_insert_default();
+    for (name, whose) in [("operator", "`operator_token_file`"), ("edge", "`edge_token_file`")] {
+        let description = format!("The secret in control's {whose}.");
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+        components.add_security_scheme(name, SecurityScheme::Http(scheme));
+    }
+    let problem = ResponseBuilder::new()
+        .description("Any other failure: the request is not as described here, or control cannot answer it now.")
+        .content(PROBLEM_JSON, Content::new(Some(Ref::from_schema_name("Problem"))))
+        .build();
+    for path in openapi.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
+        for operation in operations.into_iter().flatten() {
+            operation.responses.responses.insert("default".into(), problem.clone().into());
+        }
+    }
+}
+
+/// The router with everything around it that holds for all routes.
+pub(crate) fn service(router: Router<Arc<App>>, app: Arc<App>, origins: &[AllowedOrigin]) -> Router {
+    let router = router
+        .fallback(page_or_nothing)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), observe));
+    if origins.is_empty() { router.with_state(app) } else { router.layer(cors(origins)).with_state(app) }
+}
+
+/// Applications send their secret in a header and never cookies, so no origin is trusted with credentials.
+fn cors(origins: &[AllowedOrigin]) -> CorsLayer {
+    let allowed = match origins.iter().any(AllowedOrigin::is_any) {
+        true => AllowOrigin::any(),
+        false => AllowOrigin::list(origins.iter().map(AllowedOrigin::header)),
+    };
+    CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+        .expose_headers([LOCATION, RETRY_AFTER])
+        .max_age(Duration::from_secs(3600))
+}
+
+/// Ends a request that takes too long, counts it and logs it.
+async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(Kind::TooSlow, format!("the request took longer than {REQUEST_TIMEOUT:?}")).into_response(),
+    };
+    let took = begun.elapsed();
+    app.metrics.answered(route.as_ref().map(MatchedPath::as_str), &method, response.status(), took);
+    tracing::debug!(%method, path, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
+    response
+}
+
+/// What no route took: a page of the player, or nothing.
+async fn page_or_nothing(request: Request) -> Response {
+    let path = request.uri().path();
+    let Some(page) = player::page(path, request.headers()) else {
+        return Problem::new(Kind::NoSuchRoute, format!("there is nothing at {path}; /openapi.json lists what there is")).into_response();
+    };
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return page;
+    }
+    let mut response = method_not_allowed(request.method().clone()).await.into_response();
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET,HEAD"));
+    response
+}
+
+/// The router adds `Allow`.
+async fn method_not_allowed(method: Method) -> Problem {
+    Problem::new(Kind::MethodNotAllowed, format!("{method} is not a method of this resource"))
+}
+
+/// Milliseconds since 1970.
+fn now_unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// JSON that was made before.
+fn json(bytes: Bytes, content_type: &'static str) -> Response {
+    (StatusCode::OK, [(CONTENT_TYPE, HeaderValue::from_static(content_type))], bytes).into_response()
+}

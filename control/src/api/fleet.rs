@@ -1,0 +1,163 @@
+//! `/fleet/edges`: edges register and report; operators look.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{Json, extract::State};
+use http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use wire::report::{Registration, Report};
+
+use super::{
+    App,
+    extract::{AnEdge, Named, Operator, Sent},
+    problem::{self, Kind, Problem},
+    schema,
+};
+use crate::fleet::{EdgeId, Standing, checked};
+
+/// All registered edges, by id.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EdgeList {
+    edges: Vec<EdgeView>,
+}
+
+/// An edge as operators see it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = Edge)]
+pub(super) struct EdgeView {
+    /// Its id.
+    edge: String,
+    /// Its site.
+    site: String,
+    /// Where players reach it.
+    url: String,
+    /// The version of Larder it runs.
+    version: String,
+    health: EdgeHealth,
+    /// How long ago it reported, in milliseconds; null when it has not since control started.
+    #[schema(required)]
+    report_age_ms: Option<u64>,
+    /// What it reported.
+    #[schema(required, value_type = Option<schema::Report>)]
+    report: Option<Report>,
+}
+
+/// Whether an edge takes viewers.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum EdgeHealth {
+    /// It does.
+    Ready,
+    /// It finishes what it has and takes nobody new.
+    Draining,
+    /// It has not reported in time, so nobody is sent there.
+    Silent,
+}
+
+impl From<Standing> for EdgeHealth {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Ready => Self::Ready,
+            Standing::Draining => Self::Draining,
+            Standing::Silent => Self::Silent,
+        }
+    }
+}
+
+/// Every edge, how it stands, and what it reported last.
+#[utoipa::path(
+    get, path = "/fleet/edges", tag = "fleet", operation_id = "listEdges", security(("operator" = [])),
+    responses(
+        (status = 200, description = "The edges.", body = EdgeList),
+        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, _: Operator) -> Json<EdgeList> {
+    let now = Instant::now();
+    let fleet = app.fleet.read();
+    let edges = fleet.edges().map(|edge| EdgeView {
+        edge: edge.id.to_string(),
+        site: edge.registration.site.clone(),
+        url: edge.registration.url.clone(),
+        version: edge.registration.version.clone(),
+        health: edge.standing(now, app.edge_timeout).into(),
+        report_age_ms: edge.last.as_ref().map(|(at, _)| u64::try_from((now - *at).as_millis()).unwrap_or(u64::MAX)),
+        report: edge.last.as_ref().map(|(_, report)| report.clone()),
+    });
+    Json(EdgeList { edges: edges.collect() })
+}
+
+/// Registers an edge. Repeating it is harmless; viewers are sent there once it has reported.
+#[utoipa::path(
+    put, path = "/fleet/edges/{edge}", tag = "fleet", operation_id = "registerEdge", security(("edge" = [])),
+    params(("edge" = String, Path, description = "The edge's id: 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-'.")),
+    request_body(content = schema::Registration, description = "Who it is and where players reach it."),
+    responses(
+        (status = 201, description = "It is registered."),
+        (status = 204, description = "It was registered before; what it said now holds."),
+        (status = 401, description = "Not an edge.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 409, description = "10000 edges are registered, which is the most.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 422, description = "Its site, url or version is not usable.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn register(
+    State(app): State<Arc<App>>,
+    _: AnEdge,
+    Named(id): Named<EdgeId>,
+    Sent(registration): Sent<Registration>,
+) -> Result<StatusCode, Problem> {
+    let registration = checked(registration).map_err(|error| Problem::new(Kind::FlawedEdge, error.to_string()))?;
+    let registered = app.fleet.write().register(id.clone(), registration.clone());
+    let new = registered.map_err(|error| Problem::new(Kind::FleetFull, error.to_string()))?;
+    tracing::info!(edge = %id, site = registration.site, url = registration.url, new, "edge registered");
+    app.db.put_edge(id, registration).await?;
+    Ok(if new { StatusCode::CREATED } else { StatusCode::NO_CONTENT })
+}
+
+/// Takes an edge's report: it is alive, and this is what it does.
+#[utoipa::path(
+    post, path = "/fleet/edges/{edge}/reports", tag = "fleet", operation_id = "reportEdge", security(("edge" = [])),
+    params(("edge" = String, Path, description = "The edge's id.")),
+    request_body(content = schema::Report, description = "How it does."),
+    responses(
+        (status = 204, description = "Taken."),
+        (status = 401, description = "Not an edge.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 404, description = "It is not registered: it should register again.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn report(
+    State(app): State<Arc<App>>,
+    _: AnEdge,
+    Named(id): Named<EdgeId>,
+    Sent(report): Sent<Report>,
+) -> Result<StatusCode, Problem> {
+    match app.fleet.write().report(&id, report, Instant::now()) {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(not_registered(&id)),
+    }
+}
+
+/// Forgets an edge that is gone for good.
+#[utoipa::path(
+    delete, path = "/fleet/edges/{edge}", tag = "fleet", operation_id = "removeEdge", security(("operator" = [])),
+    params(("edge" = String, Path, description = "The edge's id.")),
+    responses(
+        (status = 204, description = "Forgotten. If it is alive after all, it registers again."),
+        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 404, description = "It is not registered.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn remove(State(app): State<Arc<App>>, _: Operator, Named(id): Named<EdgeId>) -> Result<StatusCode, Problem> {
+    if !app.fleet.write().remove(&id) {
+        return Err(not_registered(&id));
+    }
+    tracing::info!(edge = %id, "edge removed");
+    app.db.remove_edge(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn not_registered(id: &EdgeId) -> Problem {
+    Problem::new(Kind::NoSuchEdge, format!("no edge {:?} is registered", id.as_str()))
+}

@@ -1,0 +1,261 @@
+//! `/videos/{id}/playback`, `/cdn-url` and `/thumbnail`: signed URLs of a title's files on the edges that rank best.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CACHE_CONTROL, LOCATION},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use wire::{
+    object::{ObjectPath, PathError},
+    report::Registration,
+    title::TitleId,
+};
+
+use super::{
+    App,
+    extract::{Named, Params},
+    now_unix_ms,
+    problem::{self, Kind, Problem},
+    timestamp::rfc3339,
+    videos::{RenditionView, TitleIdText, entry},
+};
+use crate::{
+    catalogue::Entry,
+    db::{At, Found},
+    fleet::EdgeId,
+    playback::{Pass, Wanted, describe},
+    steering,
+};
+
+/// Signed URLs expire and edges come and go: an answer is good once.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+/// The longest `codec` or `resolution` filter, in characters.
+const FILTER_CHARS_MAX: usize = 64;
+
+/// How to play a title.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Playback {
+    video_id: TitleIdText,
+    title: String,
+    duration_ms: u64,
+    /// When the URLs stop being good; ask again before.
+    #[schema(format = DateTime)]
+    expires_at: String,
+    /// Where the title may be played from, best first; all have the same files. At least one, at most eight.
+    edges: Vec<PlaybackEdge>,
+    renditions: Vec<RenditionView>,
+}
+
+/// An edge, and the title's URLs there. Relative URLs inside the playlists are good as they are.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PlaybackEdge {
+    /// The edge's id.
+    edge: String,
+    /// The edge's site.
+    site: String,
+    /// Scheme, host and port.
+    #[schema(format = "uri")]
+    url: String,
+    /// The HLS multivariant playlist.
+    #[schema(format = "uri")]
+    hls: String,
+    /// The DASH manifest.
+    #[schema(format = "uri")]
+    dash: String,
+    /// The storyboard: WebVTT that points into a sprite.
+    #[schema(format = "uri")]
+    storyboard: String,
+    /// The poster picture.
+    #[schema(format = "uri")]
+    poster: String,
+}
+
+impl PlaybackEdge {
+    fn new((id, registration): (EdgeId, Registration), entry: &Entry, pass: &Pass<'_>) -> Result<Self, PathError> {
+        let url = |path: &str| pass.url(&registration.url, path);
+        Ok(Self {
+            edge: id.to_string(),
+            hls: url(&entry.hls)?,
+            dash: url(&entry.dash)?,
+            storyboard: url(&entry.storyboard)?,
+            poster: url(&entry.poster)?,
+            site: registration.site,
+            url: registration.url,
+        })
+    }
+}
+
+/// The edges for the title at `root`, best first; at least one.
+fn ranked(app: &App, root: &ObjectPath) -> Result<Vec<(EdgeId, Registration)>, Problem> {
+    let fleet = app.fleet.read();
+    let ranked = steering::rank(fleet.edges(), root, Instant::now(), app.edge_timeout);
+    if ranked.is_empty() {
+        return Err(Problem::new(Kind::NoEdge, "no edge has reported lately that it is ready"));
+    }
+    Ok(ranked.into_iter().map(|edge| (edge.id.clone(), edge.registration.clone())).collect())
+}
+
+fn pass<'a>(app: &App, entry: &'a Entry) -> Result<Pass<'a>, Problem> {
+    Ok(app.signer.pass(&entry.root, now_unix_ms() / 1000)?)
+}
+
+/// How to play a title: ranked edges with signed playlist URLs, and what the playlists offer.
+///
+/// One token opens every file of the title on every edge until it expires.
+#[utoipa::path(
+    get, path = "/videos/{id}/playback", tag = "playback", operation_id = "playVideo",
+    params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
+    responses(
+        (status = 200, description = "Where and what to play.", body = Playback),
+        (status = 404, description = "The title is not catalogued.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 503, description = "No edge is up.", body = problem::Body, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds until it makes sense to ask again."))),
+    )
+)]
+pub(super) async fn playback(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Response, Problem> {
+    let entry = entry(&app, &id).await?;
+    let edges = ranked(&app, &entry.root)?;
+    let pass = pass(&app, &entry)?;
+    let playback = Playback {
+        video_id: TitleIdText(id),
+        title: entry.summary.title.clone(),
+        duration_ms: entry.summary.duration_ms,
+        expires_at: rfc3339(pass.expires_unix_s * 1000),
+        edges: edges.into_iter().map(|edge| PlaybackEdge::new(edge, &entry, &pass)).collect::<Result<_, _>>()?,
+        renditions: entry.renditions.iter().map(RenditionView::from).collect(),
+    };
+    Ok(([(CACHE_CONTROL, NO_STORE)], Json(playback)).into_response())
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct SegmentParams {
+    /// The segment's number, from 1. Give this or `lastWatchedTimestamp`.
+    #[param(minimum = 1)]
+    segment: Option<u32>,
+    /// Where the viewer stopped, in milliseconds from the title's beginning. Give this or `segment`.
+    last_watched_timestamp: Option<u64>,
+    /// Only renditions with this codec: the beginning of an RFC 6381 string ("avc1", "mp4a.40.2"), or h264, h265, hevc, av1, vp9, aac.
+    #[param(max_length = 64, example = "h264")]
+    codec: Option<String>,
+    /// Only video of this size: "720p" or "1280x720".
+    #[param(max_length = 64, example = "720p")]
+    resolution: Option<String>,
+}
+
+impl SegmentParams {
+    fn at(&self) -> Result<At, Problem> {
+        match (self.segment, self.last_watched_timestamp) {
+            (Some(0), None) => Err(Problem::bad_parameter("segment", "segments are numbered from 1")),
+            (Some(number), None) => Ok(At::Number(number)),
+            (None, Some(ms)) => Ok(At::TimeMs(ms)),
+            (None, None) => Err(Problem::new(Kind::BadParameter, "give segment or lastWatchedTimestamp")),
+            (Some(_), Some(_)) => Err(Problem::new(Kind::BadParameter, "give either segment or lastWatchedTimestamp, not both")),
+        }
+    }
+
+    fn wanted(self) -> Result<Wanted, Problem> {
+        for (name, filter) in [("codec", &self.codec), ("resolution", &self.resolution)] {
+            if filter.as_ref().is_some_and(|filter| filter.is_empty() || filter.chars().count() > FILTER_CHARS_MAX) {
+                return Err(Problem::bad_parameter(name, format!("it must have 1 to {FILTER_CHARS_MAX} characters")));
+            }
+        }
+        let resolution = self.resolution.map(|resolution| resolution.parse()).transpose();
+        Ok(Wanted { codec: self.codec, resolution: resolution.map_err(|error| Problem::bad_parameter("resolution", error))? })
+    }
+}
+
+/// Where one segment is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CdnUrl {
+    /// The segment on each edge, best first; the bytes are the same.
+    #[schema(format = "uri")]
+    urls: Vec<String>,
+    /// The id of the rendition that was chosen.
+    rendition: String,
+    /// The segment's number, from 1.
+    segment: u32,
+    /// When the segment begins, in milliseconds from the title's beginning.
+    start_ms: u64,
+    duration_ms: u64,
+}
+
+/// Where one segment of a title is, by its number or by the time at which a viewer stopped.
+///
+/// Of the renditions that the filters leave, the best video is chosen; audio, if they leave no video.
+#[utoipa::path(
+    get, path = "/videos/{id}/cdn-url", tag = "playback", operation_id = "findSegment",
+    params(("id" = inline(TitleIdText), Path, description = "The title's id."), SegmentParams),
+    responses(
+        (status = 200, description = "The segment's signed URLs.", body = CdnUrl),
+        (status = 400, description = "Not exactly one of segment and lastWatchedTimestamp, or a bad filter.",
+            body = problem::Body, content_type = "application/problem+json"),
+        (status = 404, description = "No such title, rendition or segment. For renditions, `available` lists what there is.",
+            body = problem::Body, content_type = "application/problem+json"),
+        (status = 503, description = "No edge is up.", body = problem::Body, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds until it makes sense to ask again."))),
+    )
+)]
+pub(super) async fn cdn_url(
+    State(app): State<Arc<App>>,
+    Named(id): Named<TitleId>,
+    Params(params): Params<SegmentParams>,
+) -> Result<Response, Problem> {
+    let at = params.at()?;
+    let wanted = params.wanted()?;
+    let entry = entry(&app, &id).await?;
+    let rendition = wanted.choose(&entry.renditions).ok_or_else(|| {
+        let available: Vec<_> = entry.renditions.iter().map(describe).collect();
+        Problem::new(Kind::NoSuchRendition, format!("there is: {}", available.join("; "))).instead_of(available)
+    })?;
+    if let At::TimeMs(ms) = at
+        && ms >= entry.summary.duration_ms
+    {
+        return Err(Problem::new(Kind::NoSuchSegment, format!("the title ends after {} ms", entry.summary.duration_ms)));
+    }
+    let (number, segment) = match app.db.segment(id, rendition.id.clone(), at).await? {
+        Found::Segment { number, segment } => (number, segment),
+        Found::Beyond { count } => {
+            return Err(Problem::new(Kind::NoSuchSegment, format!("rendition {} has segments 1 to {count}", rendition.id)));
+        }
+    };
+    let edges = ranked(&app, &entry.root)?;
+    let pass = pass(&app, &entry)?;
+    let found = CdnUrl {
+        urls: edges.iter().map(|(_, edge)| pass.url(&edge.url, &segment.path)).collect::<Result<_, _>>()?,
+        rendition: rendition.id.clone(),
+        segment: number,
+        start_ms: segment.start_ms,
+        duration_ms: segment.duration_ms,
+    };
+    Ok(([(CACHE_CONTROL, NO_STORE)], Json(found)).into_response())
+}
+
+/// The title's poster picture: a redirect to the edge that ranks best.
+#[utoipa::path(
+    get, path = "/videos/{id}/thumbnail", tag = "playback", operation_id = "showThumbnail",
+    params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
+    responses(
+        (status = 302, description = "Where the picture is.", headers(("Location" = String, description = "Its signed URL."))),
+        (status = 404, description = "The title is not catalogued.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 503, description = "No edge is up.", body = problem::Body, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds until it makes sense to ask again."))),
+    )
+)]
+pub(super) async fn thumbnail(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Response, Problem> {
+    let entry = entry(&app, &id).await?;
+    let edges = ranked(&app, &entry.root)?;
+    let url = pass(&app, &entry)?.url(&edges[0].1.url, &entry.poster)?;
+    Ok((StatusCode::FOUND, [(CACHE_CONTROL, NO_STORE)], [(LOCATION, url)]).into_response())
+}

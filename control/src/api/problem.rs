@@ -1,0 +1,325 @@
+//! Problems: the one shape of every error (RFC 9457), and the table of what can go wrong.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+use wire::{object::PathError, token::SignError};
+
+use super::extract::Named;
+use crate::db::DbError;
+
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+/// Where problems are explained; a problem's `type` is this and its code.
+const TYPE_PREFIX: &str = "/problems/";
+/// How long a client should wait before it asks again: longer than edges take between reports.
+const RETRY_AFTER_S: u16 = 5;
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    NoSuchRoute,
+    MethodNotAllowed,
+    BadParameter,
+    BadBody,
+    NotJson,
+    BodyTooLarge,
+    NoSecret,
+    FlawedTitle,
+    FlawedEdge,
+    NoSuchTitle,
+    NoSuchRendition,
+    NoSuchSegment,
+    NoSuchEdge,
+    FingerprintTaken,
+    FleetFull,
+    NoEdge,
+    TooSlow,
+    Internal,
+}
+
+/// A kind of problem, its name in addresses, its status, and what it says to people.
+struct About {
+    kind: Kind,
+    code: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    remedy: &'static str,
+}
+
+const fn about(kind: Kind, code: &'static str, status: StatusCode, title: &'static str, remedy: &'static str) -> About {
+    About { kind, code, status, title, remedy }
+}
+
+const TABLE: &[About] = &[
+    about(Kind::NoSuchRoute, "no-such-route", StatusCode::NOT_FOUND, "There is nothing here", "See /openapi.json for what there is."),
+    about(
+        Kind::MethodNotAllowed,
+        "method-not-allowed",
+        StatusCode::METHOD_NOT_ALLOWED,
+        "This resource does not have that method",
+        "The Allow header lists the methods that it has.",
+    ),
+    about(
+        Kind::BadParameter,
+        "bad-parameter",
+        StatusCode::BAD_REQUEST,
+        "A parameter in the address is wrong",
+        "The detail says which one and what was expected; /openapi.json describes all of them.",
+    ),
+    about(
+        Kind::BadBody,
+        "bad-body",
+        StatusCode::BAD_REQUEST,
+        "The body is not the JSON that was expected",
+        "The detail says where; /openapi.json has the schema.",
+    ),
+    about(
+        Kind::NotJson,
+        "not-json",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "The body must be JSON",
+        "Send it with Content-Type: application/json.",
+    ),
+    about(
+        Kind::BodyTooLarge,
+        "body-too-large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "The body is too large",
+        "The detail names the limit.",
+    ),
+    about(
+        Kind::NoSecret,
+        "no-secret",
+        StatusCode::UNAUTHORIZED,
+        "This needs a secret",
+        "Send Authorization: Bearer with the secret that control's configuration names for this resource.",
+    ),
+    about(
+        Kind::FlawedTitle,
+        "flawed-title",
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "The title cannot be catalogued as it is",
+        "The detail and the JSON pointer say what is wrong and where.",
+    ),
+    about(
+        Kind::FlawedEdge,
+        "flawed-edge",
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "The edge cannot be registered as it is",
+        "The detail says what is wrong; correct the edge's configuration.",
+    ),
+    about(
+        Kind::NoSuchTitle,
+        "no-such-title",
+        StatusCode::NOT_FOUND,
+        "No such title is catalogued",
+        "GET /videos lists the titles.",
+    ),
+    about(
+        Kind::NoSuchRendition,
+        "no-such-rendition",
+        StatusCode::NOT_FOUND,
+        "The title has no rendition like that",
+        "The member `available` lists what there is.",
+    ),
+    about(
+        Kind::NoSuchSegment,
+        "no-such-segment",
+        StatusCode::NOT_FOUND,
+        "The rendition has no such segment",
+        "The detail says how many there are; they are numbered from 1.",
+    ),
+    about(
+        Kind::NoSuchEdge,
+        "no-such-edge",
+        StatusCode::NOT_FOUND,
+        "No such edge is registered",
+        "An edge registers with PUT /fleet/edges/{edge} before it reports.",
+    ),
+    about(
+        Kind::FingerprintTaken,
+        "fingerprint-taken",
+        StatusCode::CONFLICT,
+        "This source is catalogued under another id",
+        "Publish it under that id, or delete that title first.",
+    ),
+    about(Kind::FleetFull, "fleet-full", StatusCode::CONFLICT, "No more edges can be registered", "Delete edges that are gone."),
+    about(
+        Kind::NoEdge,
+        "no-edge",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "No edge is up",
+        "Ask again after the time in Retry-After. An operator sees every edge and its last report at GET /fleet/edges.",
+    ),
+    about(
+        Kind::TooSlow,
+        "too-slow",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "The request took too long",
+        "Ask again after the time in Retry-After; send bodies without pauses.",
+    ),
+    about(
+        Kind::Internal,
+        "internal",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "Control failed",
+        "The reason is in control's log.",
+    ),
+];
+
+impl Kind {
+    fn about(self) -> &'static About {
+        TABLE.iter().find(|about| about.kind == self).expect("every kind is in the table, which a test checks")
+    }
+}
+
+/// One problem on its way to a client.
+#[derive(Debug)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: String,
+    pointer: Option<String>,
+    available: Option<Vec<String>>,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), pointer: None, available: None }
+    }
+
+    pub(super) fn bad_parameter(name: &str, why: impl std::fmt::Display) -> Self {
+        Self::new(Kind::BadParameter, format!("{name}: {why}"))
+    }
+
+    /// Where in the body (RFC 6901).
+    pub(super) fn at(self, pointer: String) -> Self {
+        Self { pointer: Some(pointer), ..self }
+    }
+
+    /// What could have been asked for instead.
+    pub(super) fn instead_of(self, available: Vec<String>) -> Self {
+        Self { available: Some(available), ..self }
+    }
+
+    /// Our own failure: the reason goes to the log, a stranger learns that there is one.
+    fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(%error, "cannot answer a request");
+        Self::new(Kind::Internal, "control could not answer; its log says why")
+    }
+}
+
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<SignError> for Problem {
+    fn from(error: SignError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<PathError> for Problem {
+    fn from(error: PathError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<prometheus::Error> for Problem {
+    fn from(error: prometheus::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+/// An error, as RFC 9457 has it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct Body {
+    /// Which kind of problem: the address of its explanation on this server.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/no-such-title")]
+    type_uri: String,
+    /// The kind in words, the same every time.
+    title: &'static str,
+    /// The HTTP status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// What is wrong this time.
+    detail: String,
+    /// Where in the request's body (RFC 6901), when it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<String>,
+    /// What there is instead of what was asked for, when that helps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<Vec<String>>,
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { kind, detail, pointer, available } = self;
+        let &About { code, status, title, .. } = kind.about();
+        let body = Body { type_uri: format!("{TYPE_PREFIX}{code}"), title, status: status.as_u16(), detail, pointer, available };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => headers.insert(RETRY_AFTER, RETRY_AFTER_S.into()),
+            StatusCode::UNAUTHORIZED => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"larder\"")),
+            _ => None,
+        };
+        response
+    }
+}
+
+/// A kind of problem, explained.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Explanation {
+    /// What problems of this kind have as their `type`.
+    #[serde(rename = "type")]
+    type_uri: String,
+    /// The kind in words.
+    title: &'static str,
+    /// The HTTP status that comes with it.
+    status: u16,
+    /// What to do about it.
+    remedy: &'static str,
+}
+
+/// What a kind of problem means and what to do about it.
+#[utoipa::path(
+    get, path = "/problems/{code}", tag = "operation", operation_id = "explainProblem",
+    params(("code" = String, Path, description = "The end of a problem's `type`.", example = "no-such-title")),
+    responses(
+        (status = 200, description = "The explanation.", body = Explanation),
+        (status = 404, description = "There is no such kind of problem.", body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn explain(Named(wanted): Named<String>) -> Result<Json<Explanation>, Problem> {
+    let About { code, status, title, remedy, .. } = TABLE
+        .iter()
+        .find(|about| about.code == wanted)
+        .ok_or_else(|| Problem::new(Kind::NoSuchRoute, "there is no such kind of problem"))?;
+    Ok(Json(Explanation { type_uri: format!("{TYPE_PREFIX}{code}"), title, status: status.as_u16(), remedy }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_in_the_table_once_and_in_order() {
+        // Kinds number from 0 as they are written, so a kind without a line shifts all after it, and the last one's line is missing.
+        for (n, about) in TABLE.iter().enumerate() {
+            assert_eq!(about.kind as usize, n, "{}", about.code);
+        }
+        assert_eq!(TABLE.last().map(|about| about.kind), Some(Kind::Internal));
+    }
+}

@@ -1,0 +1,283 @@
+//! `/videos`: titles to list, look up, publish and remove.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{StatusCode, header::LOCATION};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use wire::title::{Media, Rendition, Title, TitleId};
+
+use super::{
+    App,
+    extract::{Named, Operator, Params, Sent},
+    now_unix_ms,
+    problem::{self, Kind, Problem},
+    schema,
+    timestamp::rfc3339,
+};
+use crate::{
+    catalogue::{Cursor, Entry, Summary, check},
+    db::Put,
+};
+
+/// Titles a page has unless told, and at most.
+const LIMIT_DEFAULT: u32 = 20;
+const LIMIT_MAX: u32 = 100;
+const QUERY_CHARS_MAX: usize = 200;
+
+/// A title in a list.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VideoSummary {
+    /// Its name in addresses.
+    id: TitleIdText,
+    /// What viewers read.
+    title: String,
+    /// A few sentences; may be empty.
+    description: String,
+    /// Who is in it, the most prominent first.
+    cast: Vec<String>,
+    /// The age rating, as the service writes it.
+    rating: Option<String>,
+    /// How long it plays, in milliseconds.
+    duration_ms: u64,
+    /// Its poster, relative to this server.
+    thumbnail_url: String,
+    /// When it was first catalogued.
+    #[schema(format = DateTime)]
+    created_at: String,
+}
+
+/// 1 to 64 of a-z, 0-9 and -, not beginning with -.
+#[derive(Serialize, ToSchema)]
+#[schema(as = TitleId, value_type = String, pattern = "^[a-z0-9][a-z0-9-]{0,63}$")]
+pub(super) struct TitleIdText(pub(super) TitleId);
+
+impl From<Summary> for VideoSummary {
+    fn from(summary: Summary) -> Self {
+        Self {
+            thumbnail_url: format!("/videos/{}/thumbnail", summary.id),
+            created_at: rfc3339(summary.created_at_ms),
+            id: TitleIdText(summary.id),
+            title: summary.title,
+            description: summary.description,
+            cast: summary.cast,
+            rating: summary.rating,
+            duration_ms: summary.duration_ms,
+        }
+    }
+}
+
+/// A title.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Video {
+    #[serde(flatten)]
+    summary: VideoSummary,
+    /// Video renditions, best first, then audio renditions.
+    renditions: Vec<RenditionView>,
+}
+
+impl From<Entry> for Video {
+    fn from(entry: Entry) -> Self {
+        Self { renditions: entry.renditions.iter().map(RenditionView::from).collect(), summary: entry.summary.into() }
+    }
+}
+
+/// One codec × resolution × bitrate of a title, or one of its audio tracks.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = RenditionSummary)]
+pub(super) struct RenditionView {
+    /// Unique in the title.
+    #[schema(example = "v720")]
+    id: String,
+    kind: Kinds,
+    /// As RFC 6381 has it.
+    #[schema(example = "avc1.64001f")]
+    codecs: String,
+    /// Of video: pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    width: Option<u32>,
+    /// Of video: pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
+    /// Of video: frames per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame_rate: Option<f64>,
+    /// Of audio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<u32>,
+    /// Of audio: BCP 47, "und" when unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<String>,
+    /// Bits per second of its largest segment.
+    bits_per_second_peak: u64,
+    /// Bits per second over the whole title.
+    bits_per_second_mean: u64,
+}
+
+/// What a rendition carries.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = RenditionKind)]
+pub(super) enum Kinds {
+    Video,
+    Audio,
+}
+
+impl From<&Rendition> for RenditionView {
+    fn from(rendition: &Rendition) -> Self {
+        let view = Self {
+            id: rendition.id.clone(),
+            kind: Kinds::Audio,
+            codecs: rendition.codecs.clone(),
+            width: None,
+            height: None,
+            frame_rate: None,
+            channels: None,
+            language: None,
+            bits_per_second_peak: rendition.bits_per_second_peak,
+            bits_per_second_mean: rendition.bits_per_second_mean,
+        };
+        match &rendition.media {
+            Media::Video { width, height, frame_rate } => {
+                Self { kind: Kinds::Video, width: Some(*width), height: Some(*height), frame_rate: Some(*frame_rate), ..view }
+            }
+            Media::Audio { channels, language, .. } => Self { channels: Some(*channels), language: Some(language.clone()), ..view },
+        }
+    }
+}
+
+/// A page of titles, newest first.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct VideoPage {
+    videos: Vec<VideoSummary>,
+    /// Give it as `nextCursor` for the next page; null after the last one.
+    #[schema(required)]
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListParams {
+    /// Only titles that have this text in their title, description or cast; case does not matter. At most 200 characters.
+    #[param(max_length = 200)]
+    search_query: Option<String>,
+    /// Where to go on: the `nextCursor` of the page before.
+    next_cursor: Option<String>,
+    /// How many titles, from 1 to 100; 20 unless told.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<u32>,
+}
+
+/// Titles, newest first, a page at a time.
+///
+/// Pages neither repeat nor skip a title while others come and go.
+#[utoipa::path(
+    get, path = "/videos", tag = "videos", operation_id = "listVideos", params(ListParams),
+    responses(
+        (status = 200, description = "A page of titles.", body = VideoPage),
+        (status = 400, description = "A parameter is wrong.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Json<VideoPage>, Problem> {
+    let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
+    }
+    if params.search_query.as_ref().is_some_and(|query| query.chars().count() > QUERY_CHARS_MAX) {
+        return Err(Problem::bad_parameter("searchQuery", format!("it is longer than {QUERY_CHARS_MAX} characters")));
+    }
+    let cursor = params.next_cursor.map(|cursor| cursor.parse()).transpose();
+    let cursor = cursor.map_err(|error| Problem::bad_parameter("nextCursor", error))?;
+
+    // One more than the page has tells whether there is another page.
+    let mut titles = app.db.titles(params.search_query, cursor, limit + 1).await?;
+    let more = titles.len() > limit as usize;
+    titles.truncate(limit as usize);
+    let next_cursor = titles.last().filter(|_| more).map(|last| Cursor::after(last).to_string());
+    Ok(Json(VideoPage { videos: titles.into_iter().map(VideoSummary::from).collect(), next_cursor }))
+}
+
+/// One title, with its renditions.
+#[utoipa::path(
+    get, path = "/videos/{id}", tag = "videos", operation_id = "lookUpVideo",
+    params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
+    responses(
+        (status = 200, description = "The title.", body = Video),
+        (status = 404, description = "It is not catalogued.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn look_up(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Json<Video>, Problem> {
+    Ok(Json(entry(&app, &id).await?.into()))
+}
+
+/// The catalogued title `id`.
+pub(super) async fn entry(app: &App, id: &TitleId) -> Result<Entry, Problem> {
+    app.db.title(id.clone()).await?.ok_or_else(|| not_catalogued(id))
+}
+
+fn not_catalogued(id: &TitleId) -> Problem {
+    Problem::new(Kind::NoSuchTitle, format!("no title {:?} is catalogued", id.as_str()))
+}
+
+/// Catalogues a title that the origin published, or catalogues it anew.
+///
+/// A source (by its fingerprint) is catalogued under one id only. A title that is catalogued anew keeps its place in lists.
+#[utoipa::path(
+    put, path = "/videos/{id}", tag = "videos", operation_id = "publishVideo", security(("operator" = [])),
+    params(("id" = inline(TitleIdText), Path, description = "The title's id, the same as in the body.")),
+    request_body(content = schema::Title, description = "The title as the origin published it; at most 32 MiB."),
+    responses(
+        (status = 201, description = "It is catalogued.", body = Video, headers(("Location" = String, description = "Its address."))),
+        (status = 200, description = "It is catalogued in place of the earlier one.", body = Video),
+        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 409, description = "Its source is catalogued under another id.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 413, description = "It is larger than the limit.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 422, description = "It contradicts itself.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn publish(
+    State(app): State<Arc<App>>,
+    _: Operator,
+    Named(id): Named<TitleId>,
+    Sent(title): Sent<Title>,
+) -> Result<Response, Problem> {
+    check(&title, &id).map_err(|flaw| Problem::new(Kind::FlawedTitle, flaw.to_string()).at(flaw.pointer))?;
+    let put = app.db.put_title(title, now_unix_ms()).await?;
+    if let Put::Taken(other) = put {
+        let detail = format!("the same source is catalogued as {:?}", other.as_str());
+        return Err(Problem::new(Kind::FingerprintTaken, detail).instead_of(vec![other.to_string()]));
+    }
+    tracing::info!(%id, replaced = put == Put::Replaced, "title catalogued");
+    let video = Json(Video::from(entry(&app, &id).await?));
+    match put {
+        Put::Created => Ok((StatusCode::CREATED, [(LOCATION, format!("/videos/{id}"))], video).into_response()),
+        _ => Ok(video.into_response()),
+    }
+}
+
+/// Removes a title from the catalogue. Its files stay at the origin; URLs that were signed stay good until they expire.
+#[utoipa::path(
+    delete, path = "/videos/{id}", tag = "videos", operation_id = "removeVideo", security(("operator" = [])),
+    params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 404, description = "It was not catalogued.", body = problem::Body, content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn remove(State(app): State<Arc<App>>, _: Operator, Named(id): Named<TitleId>) -> Result<StatusCode, Problem> {
+    if !app.db.remove_title(id.clone()).await? {
+        return Err(not_catalogued(&id));
+    }
+    tracing::info!(%id, "title removed");
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,310 @@
+//! Titles: what may be catalogued, what is kept of it, and how lists of it are paged.
+//!
+//! Knows no HTTP and no SQL. A title comes from an operator, but is checked like anyone's: whatever is catalogued has
+//! valid paths below its root, and every file that it mentions is among its objects.
+
+use std::{collections::HashSet, fmt, str::FromStr};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use wire::{
+    object::ObjectPath,
+    title::{Media, Rendition, Title, TitleId},
+};
+
+const TITLE_CHARS_MAX: usize = 300;
+const DESCRIPTION_CHARS_MAX: usize = 10_000;
+const CAST_MAX: usize = 200;
+const RATING_CHARS_MAX: usize = 32;
+/// The longest name of a player, codec string or content type.
+const WORD_CHARS_MAX: usize = 200;
+const RENDITIONS_MAX: usize = 64;
+const OBJECTS_MAX: usize = 200_000;
+/// A hundred days, so that times in milliseconds fit every integer on their way.
+const DURATION_MS_MAX: u64 = 100 * 86_400_000;
+/// What JSON numbers carry exactly (RFC 8259 §6).
+const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// What lists show of a title.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Summary {
+    pub(crate) id: TitleId,
+    pub(crate) title: String,
+    pub(crate) description: String,
+    pub(crate) cast: Vec<String>,
+    pub(crate) rating: Option<String>,
+    pub(crate) duration_ms: u64,
+    /// When it was first catalogued, in milliseconds since 1970.
+    pub(crate) created_at_ms: u64,
+}
+
+/// A catalogued title without its segments and objects, which are looked up one by one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) summary: Summary,
+    pub(crate) root: ObjectPath,
+    pub(crate) hls: String,
+    pub(crate) dash: String,
+    pub(crate) poster: String,
+    pub(crate) storyboard: String,
+    /// As published, with `segments` empty.
+    pub(crate) renditions: Vec<Rendition>,
+}
+
+/// Where a list goes on: after this title, newest first. Titles that come or go meanwhile shift nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    pub(crate) created_at_ms: u64,
+    pub(crate) id: TitleId,
+}
+
+impl Cursor {
+    /// The cursor that goes on after `last`.
+    pub(crate) fn after(last: &Summary) -> Self {
+        Self { created_at_ms: last.created_at_ms, id: last.id.clone() }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(format!("{}.{}", self.created_at_ms, self.id)))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = NotACursor;
+
+    fn from_str(text: &str) -> Result<Self, NotACursor> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| NotACursor)?;
+        let (created_at_ms, id) = str::from_utf8(&bytes).ok().and_then(|text| text.split_once('.')).ok_or(NotACursor)?;
+        let created_at_ms = created_at_ms.parse().ok().filter(|ms| *ms <= NUMBER_MAX).ok_or(NotACursor)?;
+        Ok(Self { created_at_ms, id: id.parse().map_err(|_| NotACursor)? })
+    }
+}
+
+/// Not a cursor that a list gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is not a cursor that this list gave; take the last answer's nextCursor as it is, or begin without one")]
+pub(crate) struct NotACursor;
+
+/// `text` as search compares it: lower case, white space made single.
+pub(crate) fn folded(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// What is wrong with a title, and where in its JSON (RFC 6901).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{pointer}: {detail}")]
+pub(crate) struct Flaw {
+    pub(crate) pointer: String,
+    pub(crate) detail: String,
+}
+
+fn flaw<T>(pointer: impl Into<String>, detail: impl Into<String>) -> Result<T, Flaw> {
+    Err(Flaw { pointer: pointer.into(), detail: detail.into() })
+}
+
+/// Checks a title that is to be catalogued as `id`.
+pub(crate) fn check(title: &Title, id: &TitleId) -> Result<(), Flaw> {
+    if title.id != *id {
+        return flaw("/id", format!("it says {:?}, the address says {:?}", title.id.as_str(), id.as_str()));
+    }
+    line("/title", &title.title, TITLE_CHARS_MAX)?;
+    if title.description.chars().count() > DESCRIPTION_CHARS_MAX {
+        return flaw("/description", format!("it is longer than {DESCRIPTION_CHARS_MAX} characters"));
+    }
+    if title.cast.len() > CAST_MAX {
+        return flaw("/cast", format!("it has more than {CAST_MAX} names"));
+    }
+    for (n, name) in title.cast.iter().enumerate() {
+        line(format!("/cast/{n}"), name, WORD_CHARS_MAX)?;
+    }
+    if let Some(rating) = &title.rating {
+        line("/rating", rating, RATING_CHARS_MAX)?;
+    }
+    if !(1..=DURATION_MS_MAX).contains(&title.duration_ms) {
+        return flaw("/durationMs", format!("it must be from 1 to {DURATION_MS_MAX}"));
+    }
+    let objects = objects(title)?;
+    let known = |pointer: &str, path: &str| match objects.contains(path) {
+        true => Ok(()),
+        false => flaw(pointer, format!("{path:?} is not among the title's objects")),
+    };
+    known("/hls", &title.hls)?;
+    known("/dash", &title.dash)?;
+    known("/poster", &title.poster)?;
+    known("/storyboard", &title.storyboard)?;
+    renditions(title, known)
+}
+
+/// A line of text for people: something, not too much, no control characters.
+fn line(pointer: impl Into<String>, text: &str, chars_max: usize) -> Result<(), Flaw> {
+    if text.trim().is_empty() {
+        return flaw(pointer, "it is empty");
+    }
+    if text.chars().count() > chars_max {
+        return flaw(pointer, format!("it is longer than {chars_max} characters"));
+    }
+    if text.chars().any(char::is_control) {
+        return flaw(pointer, "it has a control character");
+    }
+    Ok(())
+}
+
+/// The paths of a title's objects, each checked.
+fn objects(title: &Title) -> Result<HashSet<&str>, Flaw> {
+    if title.objects.len() > OBJECTS_MAX {
+        return flaw("/objects", format!("it has more than {OBJECTS_MAX} objects"));
+    }
+    let mut paths = HashSet::with_capacity(title.objects.len());
+    for (n, object) in title.objects.iter().enumerate() {
+        if let Err(error) = title.root.join(&object.path) {
+            return flaw(format!("/objects/{n}/path"), error.to_string());
+        }
+        if !paths.insert(object.path.as_str()) {
+            return flaw(format!("/objects/{n}/path"), format!("{:?} is there twice", object.path));
+        }
+        if object.bytes > NUMBER_MAX {
+            return flaw(format!("/objects/{n}/bytes"), format!("it is larger than {NUMBER_MAX}"));
+        }
+        line(format!("/objects/{n}/contentType"), &object.content_type, WORD_CHARS_MAX)?;
+    }
+    Ok(paths)
+}
+
+fn renditions(title: &Title, known: impl Fn(&str, &str) -> Result<(), Flaw>) -> Result<(), Flaw> {
+    if title.renditions.len() > RENDITIONS_MAX {
+        return flaw("/renditions", format!("it has more than {RENDITIONS_MAX} renditions"));
+    }
+    if !title.renditions.iter().any(|rendition| matches!(rendition.media, Media::Video { .. })) {
+        return flaw("/renditions", "none of them is video");
+    }
+    let mut ids = HashSet::new();
+    for (n, rendition) in title.renditions.iter().enumerate() {
+        let at = format!("/renditions/{n}");
+        line(format!("{at}/id"), &rendition.id, WORD_CHARS_MAX)?;
+        if !ids.insert(&rendition.id) {
+            return flaw(format!("{at}/id"), format!("{:?} is there twice", rendition.id));
+        }
+        line(format!("{at}/codecs"), &rendition.codecs, WORD_CHARS_MAX)?;
+        known(&format!("{at}/playlist"), &rendition.playlist)?;
+        known(&format!("{at}/init"), &rendition.init)?;
+        if rendition.segments.is_empty() {
+            return flaw(format!("{at}/segments"), "there is none");
+        }
+        let mut start_ms_min = 0;
+        for (m, segment) in rendition.segments.iter().enumerate() {
+            let at = format!("{at}/segments/{m}");
+            known(&format!("{at}/path"), &segment.path)?;
+            if !(start_ms_min..=DURATION_MS_MAX).contains(&segment.start_ms) {
+                return flaw(format!("{at}/startMs"), "segments must stand in play order, each beginning after the one before");
+            }
+            if !(1..=DURATION_MS_MAX).contains(&segment.duration_ms) {
+                return flaw(format!("{at}/durationMs"), format!("it must be from 1 to {DURATION_MS_MAX}"));
+            }
+            start_ms_min = segment.start_ms + 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use wire::{
+        object::Digest,
+        title::{Segment, TitleObject},
+    };
+
+    use super::*;
+
+    /// A small title: two video renditions and one of audio, three segments each.
+    pub(crate) fn title(id: &str) -> Title {
+        let rendition = |id: &str, media, codecs: &str, bits_per_second_peak| Rendition {
+            id: id.into(),
+            media,
+            codecs: codecs.into(),
+            bits_per_second_peak,
+            bits_per_second_mean: bits_per_second_peak / 2,
+            playlist: format!("{id}/playlist.m3u8"),
+            init: format!("{id}/init.mp4"),
+            segments: (0..3)
+                .map(|n| Segment { path: format!("{id}/{:05}.m4s", n + 1), start_ms: n * 4000, duration_ms: 4000 })
+                .collect(),
+        };
+        let video = |width, height| Media::Video { width, height, frame_rate: 25.0 };
+        let renditions = vec![
+            rendition("v720", video(1280, 720), "avc1.64001f", 3_000_000),
+            rendition("v360", video(640, 360), "avc1.64001e", 800_000),
+            rendition("a1", Media::Audio { channels: 2, sample_rate: 48_000, language: "und".into() }, "mp4a.40.2", 128_000),
+        ];
+        let mut paths: Vec<String> =
+            ["master.m3u8", "manifest.mpd", "poster.jpg", "storyboard.vtt", "storyboard.jpg"].map(String::from).into();
+        for rendition in &renditions {
+            paths.extend([rendition.playlist.clone(), rendition.init.clone()]);
+            paths.extend(rendition.segments.iter().map(|segment| segment.path.clone()));
+        }
+        paths.sort();
+        let object = |path: String| TitleObject { bytes: 10, digest: Digest::of(path.as_bytes()), content_type: "video/mp4".into(), path };
+        Title {
+            id: id.parse().unwrap(),
+            title: format!("The Title {id}"),
+            description: "About nothing.".into(),
+            cast: vec!["Änne Somebody".into()],
+            rating: Some("PG-13".into()),
+            duration_ms: 12_000,
+            root: ObjectPath::new(format!("/titles/{}", Digest::of(id.as_bytes()))).unwrap(),
+            fingerprint: Digest::of(format!("source of {id}").as_bytes()),
+            hls: "master.m3u8".into(),
+            dash: "manifest.mpd".into(),
+            poster: "poster.jpg".into(),
+            storyboard: "storyboard.vtt".into(),
+            renditions,
+            objects: paths.into_iter().map(object).collect(),
+        }
+    }
+
+    #[test]
+    fn a_flawed_title_is_refused_with_the_place_of_its_flaw() {
+        let id = "demo".parse().unwrap();
+        assert_eq!(check(&title("demo"), &id), Ok(()));
+        let cases: &[(&str, fn(&mut Title))] = &[
+            ("/id", |t| t.id = "other".parse().unwrap()),
+            ("/title", |t| t.title = " ".into()),
+            ("/title", |t| t.title = "x".repeat(TITLE_CHARS_MAX + 1)),
+            ("/title", |t| t.title = "a\u{0}".into()),
+            ("/description", |t| t.description = "x".repeat(DESCRIPTION_CHARS_MAX + 1)),
+            ("/cast", |t| t.cast = vec!["x".into(); CAST_MAX + 1]),
+            ("/cast/1", |t| t.cast.push(String::new())),
+            ("/rating", |t| t.rating = Some(String::new())),
+            ("/durationMs", |t| t.duration_ms = 0),
+            ("/durationMs", |t| t.duration_ms = u64::MAX),
+            ("/hls", |t| t.hls = "missing.m3u8".into()),
+            ("/poster", |t| t.poster = "../../etc/passwd".into()),
+            ("/objects/0/path", |t| t.objects[0].path = "../x".into()),
+            ("/objects/1/path", |t| t.objects[1].path = t.objects[0].path.clone()),
+            ("/objects/0/bytes", |t| t.objects[0].bytes = u64::MAX),
+            ("/renditions", |t| t.renditions.drain(..2).for_each(drop)),
+            ("/renditions/1/id", |t| t.renditions[1].id = "v720".into()),
+            ("/renditions/0/init", |t| t.renditions[0].init = "x".into()),
+            ("/renditions/2/segments", |t| t.renditions[2].segments.clear()),
+            ("/renditions/0/segments/2/path", |t| t.renditions[0].segments[2].path = "x".into()),
+            ("/renditions/0/segments/2/startMs", |t| t.renditions[0].segments[2].start_ms = 4000),
+            ("/renditions/0/segments/0/durationMs", |t| t.renditions[0].segments[0].duration_ms = 0),
+        ];
+        for (pointer, spoil) in cases {
+            let mut title = title("demo");
+            spoil(&mut title);
+            assert_eq!(check(&title, &id).map_err(|flaw| flaw.pointer), Err((*pointer).to_owned()));
+        }
+    }
+
+    #[test]
+    fn cursors_come_back_as_they_went_and_forged_ones_do_not() {
+        let cursor = Cursor { created_at_ms: 1_700_000_000_123, id: "demo".parse().unwrap() };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        let forged = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text).parse::<Cursor>();
+        for bad in ["", "1", "x.demo", "1.", "1.UPPER", "-1.demo", "99999999999999999999.demo", "18446744073709551615.demo"] {
+            assert_eq!(forged(bad), Err(NotACursor), "{bad}");
+        }
+        assert_eq!("not base64!".parse::<Cursor>(), Err(NotACursor));
+    }
+}

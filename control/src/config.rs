@@ -1,0 +1,164 @@
+//! What an operator writes in `control.toml`, and what the code trusts.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use http::HeaderValue;
+use wire::config::{Document, Seconds};
+
+/// The bounds of `token_lifetime`: shorter breaks playback between two requests, longer outlives a change of keys.
+const TOKEN_LIFETIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
+/// The bounds of `edge_timeout`.
+const EDGE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+
+/// A checked configuration of the control role.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the API and the player are served, plain HTTP/1.1 and HTTP/2. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the database is kept; made when missing.
+    pub state_dir: PathBuf,
+    /// The private key (JWK) that signs viewers' URLs.
+    pub signing_key_file: PathBuf,
+    /// The `iss` claim of every token; edges accept the issuers they are told.
+    pub token_issuer: String,
+    /// How long a signed URL is good.
+    pub token_lifetime: Duration,
+    /// The bearer secret of those who publish titles and look at the fleet.
+    pub operator_token_file: PathBuf,
+    /// The bearer secret of edges.
+    pub edge_token_file: PathBuf,
+    /// An edge whose last report is older leaves the rankings.
+    pub edge_timeout: Duration,
+    /// Web origins whose scripts may call the API; none unless configured.
+    pub allowed_origins: Vec<AllowedOrigin>,
+}
+
+impl Config {
+    /// Reads and checks a document. `None` when anything in it is wrong: `doc.finish()` then says everything that is.
+    pub fn read(doc: &mut Document) -> Option<Self> {
+        const FILE: &str = "the path of a file";
+        let listen = doc.value("listen", Some(SocketAddr::from(([127, 0, 0, 1], 8080))), "an address and port such as 127.0.0.1:8080");
+        let state_dir = doc.value::<String>("state_dir", None, "the path of a directory");
+        let signing_key_file = doc.value::<String>("signing_key_file", None, FILE);
+        let token_issuer = doc.value::<String>("token_issuer", None, "a name that edges trust, such as \"larder.example\"");
+        let token_lifetime = duration(doc, "token_lifetime", Duration::from_secs(6 * 3600), TOKEN_LIFETIME);
+        let operator_token_file = doc.value::<String>("operator_token_file", None, FILE);
+        let edge_token_file = doc.value::<String>("edge_token_file", None, FILE);
+        let edge_timeout = duration(doc, "edge_timeout", Duration::from_secs(10), EDGE_TIMEOUT);
+        let allowed_origins = doc.list("cors.allowed_origins", AllowedOrigin::EXPECTED);
+        Some(Self {
+            listen: listen?,
+            state_dir: state_dir?.into(),
+            signing_key_file: signing_key_file?.into(),
+            token_issuer: token_issuer?,
+            token_lifetime: token_lifetime?,
+            operator_token_file: operator_token_file?.into(),
+            edge_token_file: edge_token_file?.into(),
+            edge_timeout: edge_timeout?,
+            allowed_origins,
+        })
+    }
+}
+
+fn duration(doc: &mut Document, key: &str, default: Duration, (min, max): (Duration, Duration)) -> Option<Duration> {
+    let Seconds(value) = doc.value(key, Some(Seconds(default)), "a duration such as 10s, 250ms or 6h")?;
+    if value < min || value > max {
+        doc.problem(key, format!("a duration from {} to {}", Seconds(min), Seconds(max)));
+        return None;
+    }
+    Some(value)
+}
+
+/// `*`, or a web origin as browsers write it: scheme, host, port unless it is the scheme's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AllowedOrigin(String);
+
+impl AllowedOrigin {
+    const EXPECTED: &str = "\"*\" or an origin such as \"https://app.example\"";
+
+    pub(crate) fn is_any(&self) -> bool {
+        self.0 == "*"
+    }
+
+    pub(crate) fn header(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).expect("checked to be a URI, which is ASCII")
+    }
+}
+
+impl FromStr for AllowedOrigin {
+    type Err = NotAnOrigin;
+
+    fn from_str(text: &str) -> Result<Self, NotAnOrigin> {
+        if text != "*" {
+            let base = crate::fleet::base_url(text).map_err(|_| NotAnOrigin)?;
+            if base != text {
+                return Err(NotAnOrigin);
+            }
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for AllowedOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Not a web origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an origin: expected {}", AllowedOrigin::EXPECTED)]
+pub struct NotAnOrigin;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+        state_dir = "/var/lib/larder/control"
+        signing_key_file = "/etc/larder/signing-key.jwk"
+        token_issuer = "larder.example"
+        operator_token_file = "/etc/larder/operator.token"
+        edge_token_file = "/etc/larder/edge.token"
+        "#;
+
+    fn problems(text: &str) -> Vec<String> {
+        let mut doc = Document::parse(text).unwrap();
+        Config::read(&mut doc);
+        doc.finish().unwrap_err().iter().map(|problem| problem.to_string()).collect()
+    }
+
+    #[test]
+    fn what_need_not_be_written_has_a_default() {
+        let mut doc = Document::parse(WHOLE).unwrap();
+        let config = Config::read(&mut doc).unwrap();
+        doc.finish().unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!((config.token_lifetime, config.edge_timeout), (Duration::from_secs(21_600), Duration::from_secs(10)));
+        assert_eq!(config.allowed_origins, []);
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_line() {
+        let text = format!("{WHOLE}token_lifetime = \"1s\"\nedge_timeout = \"soon\"\n[cors]\nallowed_origins = [\"*\", \"app.example\"]");
+        assert_eq!(
+            problems(&text),
+            [
+                "7: token_lifetime: expected a duration from 1m to 7d, found \"1s\"",
+                "8: edge_timeout: expected a duration such as 10s, 250ms or 6h, found \"soon\"",
+                "10: cors.allowed_origins: expected \"*\" or an origin such as \"https://app.example\", found \"app.example\"",
+            ]
+        );
+        assert_eq!(problems("").len(), 5, "what has no default must be written");
+    }
+
+    #[test]
+    fn origins_are_as_browsers_write_them() {
+        for good in ["*", "https://app.example", "http://localhost:3000"] {
+            assert_eq!(good.parse::<AllowedOrigin>().map(|origin| origin.to_string()).as_deref(), Ok(good));
+        }
+        for bad in ["", "app.example", "https://app.example/", "https://App.example", "https://app.example/x", "null", "https://*.example "] {
+            assert_eq!(bad.parse::<AllowedOrigin>(), Err(NotAnOrigin), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Where control keeps things: one embedded SQLite database, reached by key.
+//!
+//! The boundary that a distributed engine will stand behind. Every question names one key (a title's id, an edge's id)
+//! or walks one index; none joins partitions. SQLite is asked on blocking threads: one connection writes, a few read,
+//! and whoever waits for one is bounded by its request's deadline.
+
+mod edges;
+mod titles;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, spawn_blocking},
+};
+
+pub(crate) use titles::{At, Found, Put};
+
+/// The schema's history. Version N of a database is the first N of these; released ones never change.
+const MIGRATIONS: &[&str] = &[include_str!("db/schema.sql")];
+/// Connections that read at the same time.
+const READERS: usize = 4;
+/// How long to wait for a lock that another process (an operator's shell, a backup) holds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Prepared statements kept by each connection: more than there are in this module.
+const STATEMENTS_MAX: usize = 64;
+
+/// The database. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Db {
+    writer: Arc<Lane>,
+    readers: Arc<Lane>,
+}
+
+impl Db {
+    /// Opens or makes the database at `path` and brings it to this version's schema.
+    pub(crate) fn open(path: &Path) -> Result<Self, DatabaseError> {
+        let fault = |source| DatabaseError::Unusable { path: path.to_owned(), source };
+        let mut writer = connect(path).map_err(fault)?;
+        let version: u32 = writer.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fault)?;
+        let known = MIGRATIONS.len() as u32;
+        if version > known {
+            return Err(DatabaseError::Newer { path: path.to_owned(), version, known });
+        }
+        migrate(&mut writer, version).map_err(fault)?;
+        let readers = (0..READERS).map(|_| reader(path)).collect::<Result<_, _>>().map_err(fault)?;
+        Ok(Self { writer: Lane::of(vec![writer]), readers: Lane::of(readers) })
+    }
+
+    async fn read<T: Send + 'static>(&self, ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static) -> Result<T, DbError> {
+        Lane::run(&self.readers, ask).await
+    }
+
+    async fn write<T: Send + 'static>(&self, ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static) -> Result<T, DbError> {
+        Lane::run(&self.writer, ask).await
+    }
+
+    /// Whether the database answers.
+    pub(crate) async fn ping(&self) -> Result<(), DbError> {
+        self.read(|db| Ok(db.query_row("SELECT 1", [], |_| Ok(()))?)).await
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // With WAL, only FULL keeps a transaction that was answered with success through a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    Ok(connection)
+}
+
+fn reader(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = connect(path)?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+/// Applies what a database of `version` lacks, each step wholly or not at all.
+fn migrate(connection: &mut Connection, version: u32) -> Result<(), rusqlite::Error> {
+    for (to, migration) in (1_u32..).zip(MIGRATIONS).skip(version as usize) {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", to)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// A few connections, and as many permits.
+struct Lane {
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Lane {
+    fn of(connections: Vec<Connection>) -> Arc<Self> {
+        Arc::new(Self { permits: Arc::new(Semaphore::new(connections.len())), idle: Mutex::new(connections) })
+    }
+
+    /// Runs `ask` on an idle connection on a blocking thread. Once begun it ends, whether or not anyone still waits.
+    async fn run<T: Send + 'static>(
+        lane: &Arc<Self>,
+        ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
+        let permit = Arc::clone(&lane.permits).acquire_owned().await.expect("the semaphore is never closed");
+        let lane = Arc::clone(lane);
+        spawn_blocking(move || {
+            let _permit = permit;
+            let mut leased = Leased { connection: lane.idle.lock().pop(), lane: &lane };
+            ask(leased.connection.as_mut().expect("there are as many connections as permits"))
+        })
+        .await?
+    }
+}
+
+/// Gives its connection back even if the asker panics.
+struct Leased<'a> {
+    connection: Option<Connection>,
+    lane: &'a Lane,
+}
+
+impl Drop for Leased<'_> {
+    fn drop(&mut self) {
+        self.lane.idle.lock().extend(self.connection.take());
+    }
+}
+
+/// Why the database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Made by a later version of Larder.
+    #[error(
+        "the database {} has schema version {version}, this Larder knows versions up to {known}: run the version that made it, or a newer one",
+        path.display()
+    )]
+    Newer { path: PathBuf, version: u32, known: u32 },
+    /// Not a database, damaged, locked, or on a disk that fails.
+    #[error("cannot use the database {}: {source}", path.display())]
+    Unusable { path: PathBuf, source: rusqlite::Error },
+}
+
+/// Why a question to the database has no answer; for the log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DbError {
+    #[error("the database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A row that this code never wrote.
+    #[error("the database holds a damaged {what}: {why}")]
+    Damaged { what: &'static str, why: String },
+    #[error("a question to the database did not end: {0}")]
+    Stopped(#[from] JoinError),
+}
+
+impl DbError {
+    /// For `map_err` on what is read back.
+    fn damaged<E: ToString>(what: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Damaged { what, why: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_database_of_a_later_version_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.db");
+        drop(Db::open(&path).unwrap());
+        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+        let error = Db::open(&path).err().unwrap();
+        assert!(matches!(error, DatabaseError::Newer { version: 99, known: 1, .. }));
+        assert!(error.to_string().ends_with("has schema version 99, this Larder knows versions up to 1: run the version that made it, or a newer one"));
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.db");
+        std::fs::write(&path, "x".repeat(4096)).unwrap();
+        let error = Db::open(&path).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("cannot use the database {}: ", path.display())), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_question_that_panics_gives_its_connection_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("control.db")).unwrap();
+        for _ in 0..=READERS {
+            let outcome = db.read::<()>(|_| panic!("on purpose")).await;
+            assert!(matches!(outcome, Err(DbError::Stopped(_))));
+        }
+        db.ping().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("control.db")).unwrap();
+        let outcome = db.read(|db| Ok(db.execute("DELETE FROM titles", [])?)).await;
+        assert!(matches!(outcome, Err(DbError::Sqlite(_))));
+    }
+}
