@@ -1,9 +1,9 @@
 //! Collects `web/dist`, the built player, into a table that `src/player.rs` embeds. Without it the table is empty.
 
 use std::{
-    env, fs,
+    env,
     fmt::Write as _,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 

@@ -30,7 +30,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::{
     OpenApi,
     openapi::{
-        Content, Ref, ResponseBuilder,
+        Content, Ref, RefOr, Response as Described,
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -78,7 +78,8 @@ pub(crate) struct App {
         (name = "playback", description = "Signed URLs of a title's files on the edges that serve it best."),
         (name = "fleet", description = "Edges: registration, reports, state."),
         (name = "operation", description = "Keys, health, metrics, and this description.")
-    )
+    ),
+    components(schemas(problem::Body))
 )]
 struct Description;
 
@@ -105,21 +106,27 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Bytes) {
     (router, json.into())
 }
 
+/// Handlers say which failures they have; that all of them are problems is said here.
 fn describe_what_all_share(openapi: &mut utoipa::openapi::OpenApi) {
     let components = openapi.components.get_or_insert_default();
-    for (name, whose) in [("operator", "`operator_token_file`"), ("edge", "`edge_token_file`")] {
-        let description = format!("The secret in control's {whose}.");
+    for (name, file) in [("operator", "`operator_token_file`"), ("edge", "`edge_token_file`")] {
+        let description = format!("The secret in control's {file}.");
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
         components.add_security_scheme(name, SecurityScheme::Http(scheme));
     }
-    let problem = ResponseBuilder::new()
-        .description("Any other failure: the request is not as described here, or control cannot answer it now.")
-        .content(PROBLEM_JSON, Content::new(Some(Ref::from_schema_name("Problem"))))
-        .build();
+    let problem = RefOr::T(Content::new(Some(Ref::from_schema_name("Problem"))));
+    let other = "Any other failure: the request is not as described here, or control cannot answer it now.";
     for path in openapi.paths.paths.values_mut() {
-        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
-        for operation in operations.into_iter().flatten() {
-            operation.responses.responses.insert("default".into(), problem.clone().into());
+        for operation in [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses.insert("default".into(), RefOr::T(Described::new(other)));
+            for (status, response) in responses {
+                if let RefOr::T(response) = response
+                    && (status == "default" || status.starts_with(['4', '5']))
+                {
+                    response.content.insert(PROBLEM_JSON.into(), problem.clone());
+                }
+            }
         }
     }
 }
@@ -168,7 +175,8 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
 async fn page_or_nothing(request: Request) -> Response {
     let path = request.uri().path();
     let Some(page) = player::page(path, request.headers()) else {
-        return Problem::new(Kind::NoSuchRoute, format!("there is nothing at {path}; /openapi.json lists what there is")).into_response();
+        return Problem::new(Kind::NoSuchRoute, format!("there is nothing at {path}; /openapi.json lists what there is"))
+            .into_response();
     };
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return page;

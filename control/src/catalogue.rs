@@ -243,7 +243,8 @@ pub(crate) mod tests {
             paths.extend(rendition.segments.iter().map(|segment| segment.path.clone()));
         }
         paths.sort();
-        let object = |path: String| TitleObject { bytes: 10, digest: Digest::of(path.as_bytes()), content_type: "video/mp4".into(), path };
+        let object =
+            |path: String| TitleObject { bytes: 10, digest: Digest::of(path.as_bytes()), content_type: "video/mp4".into(), path };
         Title {
             id: id.parse().unwrap(),
             title: format!("The Title {id}"),
@@ -266,7 +267,8 @@ pub(crate) mod tests {
     fn a_flawed_title_is_refused_with_the_place_of_its_flaw() {
         let id = "demo".parse().unwrap();
         assert_eq!(check(&title("demo"), &id), Ok(()));
-        let cases: &[(&str, fn(&mut Title))] = &[
+        type Spoil = fn(&mut Title);
+        let cases: [(&str, Spoil); 22] = [
             ("/id", |t| t.id = "other".parse().unwrap()),
             ("/title", |t| t.title = " ".into()),
             ("/title", |t| t.title = "x".repeat(TITLE_CHARS_MAX + 1)),
@@ -293,7 +295,7 @@ pub(crate) mod tests {
         for (pointer, spoil) in cases {
             let mut title = title("demo");
             spoil(&mut title);
-            assert_eq!(check(&title, &id).map_err(|flaw| flaw.pointer), Err((*pointer).to_owned()));
+            assert_eq!(check(&title, &id).map_err(|flaw| flaw.pointer), Err(pointer.to_owned()));
         }
     }
 

@@ -37,7 +37,8 @@ impl Config {
     /// Reads and checks a document. `None` when anything in it is wrong: `doc.finish()` then says everything that is.
     pub fn read(doc: &mut Document) -> Option<Self> {
         const FILE: &str = "the path of a file";
-        let listen = doc.value("listen", Some(SocketAddr::from(([127, 0, 0, 1], 8080))), "an address and port such as 127.0.0.1:8080");
+        let listen =
+            doc.value("listen", Some(SocketAddr::from(([127, 0, 0, 1], 8080))), "an address and port such as 127.0.0.1:8080");
         let state_dir = doc.value::<String>("state_dir", None, "the path of a directory");
         let signing_key_file = doc.value::<String>("signing_key_file", None, FILE);
         let token_issuer = doc.value::<String>("token_issuer", None, "a name that edges trust, such as \"larder.example\"");
@@ -140,7 +141,9 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_with_its_line() {
-        let text = format!("{WHOLE}token_lifetime = \"1s\"\nedge_timeout = \"soon\"\n[cors]\nallowed_origins = [\"*\", \"app.example\"]");
+        let text = format!(
+            "{WHOLE}token_lifetime = \"1s\"\nedge_timeout = \"soon\"\n[cors]\nallowed_origins = [\"*\", \"app.example\"]"
+        );
         assert_eq!(
             problems(&text),
             [
@@ -157,7 +160,15 @@ mod tests {
         for good in ["*", "https://app.example", "http://localhost:3000"] {
             assert_eq!(good.parse::<AllowedOrigin>().map(|origin| origin.to_string()).as_deref(), Ok(good));
         }
-        for bad in ["", "app.example", "https://app.example/", "https://App.example", "https://app.example/x", "null", "https://*.example "] {
+        for bad in [
+            "",
+            "app.example",
+            "https://app.example/",
+            "https://App.example",
+            "https://app.example/x",
+            "null",
+            "https://*.example ",
+        ] {
             assert_eq!(bad.parse::<AllowedOrigin>(), Err(NotAnOrigin), "{bad}");
         }
     }

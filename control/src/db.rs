@@ -53,11 +53,17 @@ impl Db {
         Ok(Self { writer: Lane::of(vec![writer]), readers: Lane::of(readers) })
     }
 
-    async fn read<T: Send + 'static>(&self, ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static) -> Result<T, DbError> {
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
         Lane::run(&self.readers, ask).await
     }
 
-    async fn write<T: Send + 'static>(&self, ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static) -> Result<T, DbError> {
+    async fn write<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
+    ) -> Result<T, DbError> {
         Lane::run(&self.writer, ask).await
     }
 
@@ -178,7 +184,9 @@ mod tests {
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Db::open(&path).err().unwrap();
         assert!(matches!(error, DatabaseError::Newer { version: 99, known: 1, .. }));
-        assert!(error.to_string().ends_with("has schema version 99, this Larder knows versions up to 1: run the version that made it, or a newer one"));
+        assert!(error.to_string().ends_with(
+            "has schema version 99, this Larder knows versions up to 1: run the version that made it, or a newer one"
+        ));
     }
 
     #[test]

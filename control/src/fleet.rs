@@ -63,7 +63,9 @@ pub(crate) enum EdgeError {
     Id,
     #[error("a site's name is 1 to {NAME_CHARS_MAX} of A-Z, a-z, 0-9, '.', '_' and '-', and begins with a letter or digit")]
     Site,
-    #[error("an edge's url is http or https with a host and perhaps a port, at most {URL_BYTES_MAX} bytes, and nothing else: \"https://edge1.example:443\"")]
+    #[error(
+        "an edge's url is http or https with a host and perhaps a port, at most {URL_BYTES_MAX} bytes, and nothing else: \"https://edge1.example:443\""
+    )]
     Url,
     #[error("a version is 1 to {VERSION_BYTES_MAX} visible ASCII characters")]
     Version,
@@ -196,7 +198,16 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn report(health: Health) -> Report {
-        Report { health, connections: 0, requests: 0, bytes_sent: 0, bytes_ram: 0, bytes_filled: 0, ram_bytes_max: 0, ram_bytes: 0 }
+        Report {
+            health,
+            connections: 0,
+            requests: 0,
+            bytes_sent: 0,
+            bytes_ram: 0,
+            bytes_filled: 0,
+            ram_bytes_max: 0,
+            ram_bytes: 0,
+        }
     }
 
     fn id(text: &str) -> EdgeId {
@@ -250,9 +261,23 @@ pub(crate) mod tests {
             assert_eq!(base_url(given).as_deref(), Ok(kept));
         }
         for bad in [
-            "", "edge1.example", "edge1.example:443", "ftp://edge1", "https://", "https:///x", "https://edge1/path", "https://edge1//",
-            "https://edge1/?q", "https://edge1?q", "https://edge1#f", "https://u@edge1", "https://u:p@edge1", "https://edge1:99999",
-            "https://edge1:", "https://edge 1", "javascript:alert(1)",
+            "",
+            "edge1.example",
+            "edge1.example:443",
+            "ftp://edge1",
+            "https://",
+            "https:///x",
+            "https://edge1/path",
+            "https://edge1//",
+            "https://edge1/?q",
+            "https://edge1?q",
+            "https://edge1#f",
+            "https://u@edge1",
+            "https://u:p@edge1",
+            "https://edge1:99999",
+            "https://edge1:",
+            "https://edge 1",
+            "javascript:alert(1)",
         ] {
             assert_eq!(base_url(bad), Err(EdgeError::Url), "{bad}");
         }

@@ -16,6 +16,7 @@ mod server;
 mod steering;
 
 use std::{
+    convert::Infallible,
     fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -79,11 +80,13 @@ impl Control {
         self.addr
     }
 
-    /// Serves until `stop`; then takes nobody new, finishes what it has for up to ten seconds, and returns.
-    pub async fn run(self, stop: CancellationToken) {
+    /// Serves until `stop`; then takes nobody new, finishes what it has for up to ten seconds, and returns. Once it is open
+    /// nothing makes it fail: what goes wrong later is a problem of single requests.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         tracing::info!(addr = %self.addr, "control serves");
         server::serve(self.listener, self.router, stop).await;
         tracing::info!("control stopped");
+        Ok(())
     }
 }
 

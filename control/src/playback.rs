@@ -100,13 +100,17 @@ impl Wanted {
         };
         let named = CODEC_NAMES.iter().find(|(name, _)| *name == wanted).map(|(_, codecs)| *codecs);
         let mut codecs = rendition.codecs.split(',').map(|codec| codec.trim().to_ascii_lowercase());
-        codecs.any(|codec| named.map_or_else(|| codec.starts_with(&wanted), |named| named.iter().any(|name| codec.starts_with(name))))
+        codecs.any(|codec| {
+            named.map_or_else(|| codec.starts_with(&wanted), |named| named.iter().any(|name| codec.starts_with(name)))
+        })
     }
 
     fn has_resolution(&self, rendition: &Rendition) -> bool {
         match (self.resolution, &rendition.media) {
             (None, _) => true,
-            (Some(wanted), Media::Video { width, height, .. }) => wanted.height == *height && wanted.width.is_none_or(|wanted| wanted == *width),
+            (Some(wanted), Media::Video { width, height, .. }) => {
+                wanted.height == *height && wanted.width.is_none_or(|wanted| wanted == *width)
+            }
             (Some(_), Media::Audio { .. }) => false,
         }
     }

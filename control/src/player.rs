@@ -9,7 +9,9 @@ use axum::{
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+    header::{
+        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    },
 };
 use wire::object::Digest;
 
@@ -126,7 +128,10 @@ mod tests {
         let page = |path| page(path, &HeaderMap::new());
         for view in ["/", "/index.html", "/player", "/player/demo"] {
             let response = page(view).unwrap();
-            assert_eq!((response.status(), &response.headers()[CACHE_CONTROL]), (StatusCode::OK, &HeaderValue::from_static("no-cache")));
+            assert_eq!(
+                (response.status(), &response.headers()[CACHE_CONTROL]),
+                (StatusCode::OK, &HeaderValue::from_static("no-cache"))
+            );
             assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
         }
         assert!(page("/players").is_none() && page("/assets/none.js").is_none() && page("/../Cargo.toml").is_none());

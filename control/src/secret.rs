@@ -31,7 +31,8 @@ impl Secret {
 
     /// Whether `headers` carry this secret as `Authorization: Bearer …` (RFC 6750 §2.1).
     pub(crate) fn is_presented(&self, headers: &HeaderMap) -> bool {
-        let Some((scheme, secret)) = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.split_once(' ')) else {
+        let Some((scheme, secret)) = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.split_once(' '))
+        else {
             return false;
         };
         let presented = Digest::of(secret.trim().as_bytes());

@@ -13,7 +13,12 @@ use crate::fleet::{Edge, Standing};
 pub(crate) const RANKED_MAX: usize = 8;
 
 /// The ready edges for the title at `root`, best first, at most [`RANKED_MAX`].
-pub(crate) fn rank<'a>(edges: impl Iterator<Item = &'a Edge>, root: &ObjectPath, now: Instant, timeout: Duration) -> Vec<&'a Edge> {
+pub(crate) fn rank<'a>(
+    edges: impl Iterator<Item = &'a Edge>,
+    root: &ObjectPath,
+    now: Instant,
+    timeout: Duration,
+) -> Vec<&'a Edge> {
     let mut ready: Vec<_> =
         edges.filter(|edge| edge.standing(now, timeout) == Standing::Ready).map(|edge| (weight(root, edge), edge)).collect();
     ready.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));

@@ -11,7 +11,7 @@ use wire::report::{Registration, Report};
 use super::{
     App,
     extract::{AnEdge, Named, Operator, Sent},
-    problem::{self, Kind, Problem},
+    problem::{Kind, Problem},
     schema,
 };
 use crate::fleet::{EdgeId, Standing, checked};
@@ -71,7 +71,7 @@ impl From<Standing> for EdgeHealth {
     get, path = "/fleet/edges", tag = "fleet", operation_id = "listEdges", security(("operator" = [])),
     responses(
         (status = 200, description = "The edges.", body = EdgeList),
-        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 401, description = "Not an operator."),
     )
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, _: Operator) -> Json<EdgeList> {
@@ -97,9 +97,9 @@ pub(super) async fn list(State(app): State<Arc<App>>, _: Operator) -> Json<EdgeL
     responses(
         (status = 201, description = "It is registered."),
         (status = 204, description = "It was registered before; what it said now holds."),
-        (status = 401, description = "Not an edge.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 409, description = "10000 edges are registered, which is the most.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 422, description = "Its site, url or version is not usable.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 401, description = "Not an edge."),
+        (status = 409, description = "10000 edges are registered, which is the most."),
+        (status = 422, description = "Its site, url or version is not usable."),
     )
 )]
 pub(super) async fn register(
@@ -123,8 +123,8 @@ pub(super) async fn register(
     request_body(content = schema::Report, description = "How it does."),
     responses(
         (status = 204, description = "Taken."),
-        (status = 401, description = "Not an edge.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 404, description = "It is not registered: it should register again.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 401, description = "Not an edge."),
+        (status = 404, description = "It is not registered: it should register again."),
     )
 )]
 pub(super) async fn report(
@@ -145,8 +145,8 @@ pub(super) async fn report(
     params(("edge" = String, Path, description = "The edge's id.")),
     responses(
         (status = 204, description = "Forgotten. If it is alive after all, it registers again."),
-        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 404, description = "It is not registered.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 401, description = "Not an operator."),
+        (status = 404, description = "It is not registered."),
     )
 )]
 pub(super) async fn remove(State(app): State<Arc<App>>, _: Operator, Named(id): Named<EdgeId>) -> Result<StatusCode, Problem> {

@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Instant};
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
 
-use super::{
-    App, json,
-    problem::{self, Problem},
-};
+use super::{App, json, problem::Problem};
 use crate::fleet::Standing;
 
 /// The public keys that verify signed URLs, as a JWK set (RFC 7517). A shared secret is never among them.
@@ -43,7 +40,7 @@ pub(super) async fn healthz() -> &'static str {
     get, path = "/readyz", tag = "operation", operation_id = "checkReadiness",
     responses(
         (status = 200, description = "It does.", body = String, content_type = "text/plain"),
-        (status = 500, description = "It does not.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 500, description = "It does not."),
     )
 )]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {

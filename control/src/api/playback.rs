@@ -23,7 +23,7 @@ use super::{
     App,
     extract::{Named, Params},
     now_unix_ms,
-    problem::{self, Kind, Problem},
+    problem::{Kind, Problem},
     timestamp::rfc3339,
     videos::{RenditionView, TitleIdText, entry},
 };
@@ -116,9 +116,8 @@ fn pass<'a>(app: &App, entry: &'a Entry) -> Result<Pass<'a>, Problem> {
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
         (status = 200, description = "Where and what to play.", body = Playback),
-        (status = 404, description = "The title is not catalogued.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 503, description = "No edge is up.", body = problem::Body, content_type = "application/problem+json",
-            headers(("Retry-After" = u32, description = "Seconds until it makes sense to ask again."))),
+        (status = 404, description = "The title is not catalogued."),
+        (status = 503, description = "No edge is up; Retry-After says in how many seconds to ask again."),
     )
 )]
 pub(super) async fn playback(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Response, Problem> {
@@ -199,12 +198,9 @@ pub(super) struct CdnUrl {
     params(("id" = inline(TitleIdText), Path, description = "The title's id."), SegmentParams),
     responses(
         (status = 200, description = "The segment's signed URLs.", body = CdnUrl),
-        (status = 400, description = "Not exactly one of segment and lastWatchedTimestamp, or a bad filter.",
-            body = problem::Body, content_type = "application/problem+json"),
-        (status = 404, description = "No such title, rendition or segment. For renditions, `available` lists what there is.",
-            body = problem::Body, content_type = "application/problem+json"),
-        (status = 503, description = "No edge is up.", body = problem::Body, content_type = "application/problem+json",
-            headers(("Retry-After" = u32, description = "Seconds until it makes sense to ask again."))),
+        (status = 400, description = "Not exactly one of segment and lastWatchedTimestamp, or a bad filter."),
+        (status = 404, description = "No such title, rendition or segment. For renditions, `available` lists what there is."),
+        (status = 503, description = "No edge is up; Retry-After says in how many seconds to ask again."),
     )
 )]
 pub(super) async fn cdn_url(
@@ -248,9 +244,8 @@ pub(super) async fn cdn_url(
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
         (status = 302, description = "Where the picture is.", headers(("Location" = String, description = "Its signed URL."))),
-        (status = 404, description = "The title is not catalogued.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 503, description = "No edge is up.", body = problem::Body, content_type = "application/problem+json",
-            headers(("Retry-After" = u32, description = "Seconds until it makes sense to ask again."))),
+        (status = 404, description = "The title is not catalogued."),
+        (status = 503, description = "No edge is up; Retry-After says in how many seconds to ask again."),
     )
 )]
 pub(super) async fn thumbnail(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Response, Problem> {

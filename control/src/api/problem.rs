@@ -58,7 +58,13 @@ const fn about(kind: Kind, code: &'static str, status: StatusCode, title: &'stat
 }
 
 const TABLE: &[About] = &[
-    about(Kind::NoSuchRoute, "no-such-route", StatusCode::NOT_FOUND, "There is nothing here", "See /openapi.json for what there is."),
+    about(
+        Kind::NoSuchRoute,
+        "no-such-route",
+        StatusCode::NOT_FOUND,
+        "There is nothing here",
+        "See /openapi.json for what there is.",
+    ),
     about(
         Kind::MethodNotAllowed,
         "method-not-allowed",
@@ -165,13 +171,7 @@ const TABLE: &[About] = &[
         "The request took too long",
         "Ask again after the time in Retry-After; send bodies without pauses.",
     ),
-    about(
-        Kind::Internal,
-        "internal",
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "Control failed",
-        "The reason is in control's log.",
-    ),
+    about(Kind::Internal, "internal", StatusCode::INTERNAL_SERVER_ERROR, "Control failed", "The reason is in control's log."),
 ];
 
 impl Kind {
@@ -299,7 +299,7 @@ pub(super) struct Explanation {
     params(("code" = String, Path, description = "The end of a problem's `type`.", example = "no-such-title")),
     responses(
         (status = 200, description = "The explanation.", body = Explanation),
-        (status = 404, description = "There is no such kind of problem.", body = Body, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such kind of problem."),
     )
 )]
 pub(super) async fn explain(Named(wanted): Named<String>) -> Result<Json<Explanation>, Problem> {

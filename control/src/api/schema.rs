@@ -86,12 +86,14 @@ pub(super) struct Rendition {
 
 /// What a rendition carries.
 #[derive(ToSchema)]
-#[serde(tag = "kind", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(tag = "kind", rename_all = "lowercase")]
 #[expect(dead_code, reason = "described, never made")]
 pub(super) enum Media {
     /// Pixels, and frames per second.
+    #[serde(rename_all = "camelCase")]
     Video { width: u32, height: u32, frame_rate: f64 },
     /// Channels, samples per second, and the BCP 47 language ("und" when unknown).
+    #[serde(rename_all = "camelCase")]
     Audio { channels: u32, sample_rate: u32, language: String },
 }
 

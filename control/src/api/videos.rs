@@ -16,7 +16,7 @@ use super::{
     App,
     extract::{Named, Operator, Params, Sent},
     now_unix_ms,
-    problem::{self, Kind, Problem},
+    problem::{Kind, Problem},
     schema,
     timestamp::rfc3339,
 };
@@ -148,7 +148,9 @@ impl From<&Rendition> for RenditionView {
             Media::Video { width, height, frame_rate } => {
                 Self { kind: Kinds::Video, width: Some(*width), height: Some(*height), frame_rate: Some(*frame_rate), ..view }
             }
-            Media::Audio { channels, language, .. } => Self { channels: Some(*channels), language: Some(language.clone()), ..view },
+            Media::Audio { channels, language, .. } => {
+                Self { channels: Some(*channels), language: Some(language.clone()), ..view }
+            }
         }
     }
 }
@@ -184,7 +186,7 @@ pub(super) struct ListParams {
     get, path = "/videos", tag = "videos", operation_id = "listVideos", params(ListParams),
     responses(
         (status = 200, description = "A page of titles.", body = VideoPage),
-        (status = 400, description = "A parameter is wrong.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 400, description = "A parameter is wrong."),
     )
 )]
 pub(super) async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Json<VideoPage>, Problem> {
@@ -212,7 +214,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, Params(params): Params<Lis
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
         (status = 200, description = "The title.", body = Video),
-        (status = 404, description = "It is not catalogued.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 404, description = "It is not catalogued."),
     )
 )]
 pub(super) async fn look_up(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Json<Video>, Problem> {
@@ -238,10 +240,10 @@ fn not_catalogued(id: &TitleId) -> Problem {
     responses(
         (status = 201, description = "It is catalogued.", body = Video, headers(("Location" = String, description = "Its address."))),
         (status = 200, description = "It is catalogued in place of the earlier one.", body = Video),
-        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 409, description = "Its source is catalogued under another id.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 413, description = "It is larger than the limit.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 422, description = "It contradicts itself.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 401, description = "Not an operator."),
+        (status = 409, description = "Its source is catalogued under another id."),
+        (status = 413, description = "It is larger than the limit."),
+        (status = 422, description = "It contradicts itself."),
     )
 )]
 pub(super) async fn publish(
@@ -270,8 +272,8 @@ pub(super) async fn publish(
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
         (status = 204, description = "It is gone."),
-        (status = 401, description = "Not an operator.", body = problem::Body, content_type = "application/problem+json"),
-        (status = 404, description = "It was not catalogued.", body = problem::Body, content_type = "application/problem+json"),
+        (status = 401, description = "Not an operator."),
+        (status = 404, description = "It was not catalogued."),
     )
 )]
 pub(super) async fn remove(State(app): State<Arc<App>>, _: Operator, Named(id): Named<TitleId>) -> Result<StatusCode, Problem> {

@@ -30,9 +30,14 @@ pub(crate) enum At {
 /// A segment that was looked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    Segment { number: u32, segment: Segment },
+    Segment {
+        number: u32,
+        segment: Segment,
+    },
     /// The rendition has this many, and the one looked for is not among them.
-    Beyond { count: u32 },
+    Beyond {
+        count: u32,
+    },
 }
 
 impl Db {
@@ -72,7 +77,12 @@ impl Db {
     }
 
     /// Up to `limit` titles, newest first, after `cursor`; only those that have `query` in title, description or cast.
-    pub(crate) async fn titles(&self, query: Option<String>, cursor: Option<Cursor>, limit: u32) -> Result<Vec<Summary>, DbError> {
+    pub(crate) async fn titles(
+        &self,
+        query: Option<String>,
+        cursor: Option<Cursor>,
+        limit: u32,
+    ) -> Result<Vec<Summary>, DbError> {
         self.read(move |db| {
             // `instr` finds text as it is written: it has no wildcards that would need escaping.
             let mut select = db.prepare_cached(
@@ -109,7 +119,8 @@ impl Db {
                      WHERE title_id = ? AND rendition_id = ? AND {condition} ORDER BY number DESC LIMIT 1"
                 ))?
                 .query_row(params![id.as_str(), rendition, value], |row| {
-                    let segment = Segment { path: row.get(1)?, start_ms: unsigned(row.get(2)?), duration_ms: unsigned(row.get(3)?) };
+                    let segment =
+                        Segment { path: row.get(1)?, start_ms: unsigned(row.get(2)?), duration_ms: unsigned(row.get(3)?) };
                     Ok(Found::Segment { number: row.get(0)?, segment })
                 })
                 .optional()?;
@@ -143,7 +154,9 @@ fn put(transaction: &Transaction<'_>, mut title: Title, now_ms: u64) -> Result<P
     insert_parts(transaction, &title)?;
     title.renditions.iter_mut().for_each(|rendition| rendition.segments.clear());
     let searched = format!("{}\n{}\n{}", folded(&title.title), folded(&title.description), folded(&title.cast.join(" ")));
-    transaction.prepare_cached("INSERT INTO fingerprints (fingerprint, title_id) VALUES (?, ?)")?.execute(params![fingerprint, title.id.as_str()])?;
+    transaction
+        .prepare_cached("INSERT INTO fingerprints (fingerprint, title_id) VALUES (?, ?)")?
+        .execute(params![fingerprint, title.id.as_str()])?;
     transaction
         .prepare_cached(
             "INSERT INTO titles (id, title, description, cast_names, rating, duration_ms, created_at_ms, root, fingerprint, hls, dash, poster,
@@ -170,11 +183,19 @@ fn put(transaction: &Transaction<'_>, mut title: Title, now_ms: u64) -> Result<P
 }
 
 fn insert_parts(transaction: &Transaction<'_>, title: &Title) -> Result<(), DbError> {
-    let mut segment = transaction
-        .prepare_cached("INSERT INTO segments (title_id, rendition_id, number, start_ms, duration_ms, path) VALUES (?, ?, ?, ?, ?, ?)")?;
+    let mut segment = transaction.prepare_cached(
+        "INSERT INTO segments (title_id, rendition_id, number, start_ms, duration_ms, path) VALUES (?, ?, ?, ?, ?, ?)",
+    )?;
     for rendition in &title.renditions {
         for (number, part) in (1_i64..).zip(&rendition.segments) {
-            segment.execute(params![title.id.as_str(), rendition.id, number, integer(part.start_ms), integer(part.duration_ms), part.path])?;
+            segment.execute(params![
+                title.id.as_str(),
+                rendition.id,
+                number,
+                integer(part.start_ms),
+                integer(part.duration_ms),
+                part.path
+            ])?;
         }
     }
     let mut object =
@@ -205,7 +226,8 @@ fn summary(row: &Row<'_>) -> Result<Summary, DbError> {
         id: row.get::<_, String>(0)?.parse().map_err(DbError::damaged("title id"))?,
         title: row.get(1)?,
         description: row.get(2)?,
-        cast: serde_json::from_str(row.get_ref(3)?.as_str().map_err(DbError::damaged("cast"))?).map_err(DbError::damaged("cast"))?,
+        cast: serde_json::from_str(row.get_ref(3)?.as_str().map_err(DbError::damaged("cast"))?)
+            .map_err(DbError::damaged("cast"))?,
         rating: row.get(4)?,
         duration_ms: unsigned(row.get(5)?),
         created_at_ms: unsigned(row.get(6)?),
@@ -214,7 +236,8 @@ fn summary(row: &Row<'_>) -> Result<Summary, DbError> {
 
 fn entry(row: &Row<'_>) -> Result<Entry, DbError> {
     let renditions: Vec<Rendition> =
-        serde_json::from_str(row.get_ref(12)?.as_str().map_err(DbError::damaged("list of renditions"))?).map_err(DbError::damaged("list of renditions"))?;
+        serde_json::from_str(row.get_ref(12)?.as_str().map_err(DbError::damaged("list of renditions"))?)
+            .map_err(DbError::damaged("list of renditions"))?;
     Ok(Entry {
         summary: summary(row)?,
         root: ObjectPath::new(row.get::<_, String>(7)?).map_err(DbError::damaged("root"))?,
@@ -266,7 +289,10 @@ mod tests {
         let published = title("demo");
         assert_eq!(db.put_title(published.clone(), 1000).await.unwrap(), Put::Created);
         let entry = db.title(id("demo")).await.unwrap().unwrap();
-        assert_eq!((&entry.summary.title, &entry.summary.cast, entry.summary.created_at_ms), (&published.title, &published.cast, 1000));
+        assert_eq!(
+            (&entry.summary.title, &entry.summary.cast, entry.summary.created_at_ms),
+            (&published.title, &published.cast, 1000)
+        );
         assert_eq!((&entry.root, &entry.hls), (&published.root, &published.hls));
         let renditions: Vec<_> = published.renditions.iter().map(|r| Rendition { segments: Vec::new(), ..r.clone() }).collect();
         assert_eq!(entry.renditions, renditions);
@@ -328,7 +354,12 @@ mod tests {
     #[tokio::test]
     async fn search_matches_text_not_patterns() {
         let (_dir, db) = open();
-        db.put_title(Title { title: "100% Übermut".into(), description: "x_y".into(), cast: vec!["Zoë Ö'Hara".into()], ..title("one") }, 1).await.unwrap();
+        db.put_title(
+            Title { title: "100% Übermut".into(), description: "x_y".into(), cast: vec!["Zoë Ö'Hara".into()], ..title("one") },
+            1,
+        )
+        .await
+        .unwrap();
         db.put_title(Title { title: "Plain".into(), cast: vec![], ..title("two") }, 2).await.unwrap();
         for (query, found) in [
             ("übermut", &["one"][..]),

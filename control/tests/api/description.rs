@@ -42,8 +42,11 @@ impl Description {
         let content_type = reply.header("content-type");
         match response {
             Some(response) if response.get("content").is_some() => {
-                let content = response["content"].get(content_type).or_else(|| response["content"].get(content_type.split(';').next().unwrap()));
-                let schema = &content.unwrap_or_else(|| panic!("{method} {path} {status}: {content_type:?} is not described"))["schema"];
+                let content = response["content"]
+                    .get(content_type)
+                    .or_else(|| response["content"].get(content_type.split(';').next().unwrap()));
+                let schema =
+                    &content.unwrap_or_else(|| panic!("{method} {path} {status}: {content_type:?} is not described"))["schema"];
                 if content_type.contains("json") {
                     self.conforms(schema, &reply.json(), "").unwrap_or_else(|error| panic!("{method} {path} {status}: {error}"));
                 }
@@ -90,7 +93,9 @@ impl Description {
                     None => Err(format!("{at}: {name} is not described")),
                 })
             }
-            Value::Array(items) => items.iter().enumerate().try_for_each(|(n, item)| self.conforms(&schema["items"], item, &format!("{at}/{n}"))),
+            Value::Array(items) => {
+                items.iter().enumerate().try_for_each(|(n, item)| self.conforms(&schema["items"], item, &format!("{at}/{n}")))
+            }
             _ => match schema["oneOf"].as_array() {
                 Some(variants) => variants
                     .iter()
@@ -116,7 +121,8 @@ impl Description {
         if let Some(variants) = schema["oneOf"].as_array() {
             let fits = |variant: &&Value| {
                 let tags = self.resolve(variant)["properties"].as_object().into_iter().flatten();
-                tags.filter(|(_, schema)| schema.get("enum").is_some()).all(|(tag, schema)| self.conforms(schema, &value[tag], "").is_ok())
+                tags.filter(|(_, schema)| schema.get("enum").is_some())
+                    .all(|(tag, schema)| self.conforms(schema, &value[tag], "").is_ok())
             };
             parts.push(variants.iter().find(fits).ok_or_else(|| format!("{value} is none of its variants"))?);
         }
@@ -152,14 +158,19 @@ async fn everything_described_is_served_and_described_in_words() {
         for (method, operation) in item.as_object().unwrap() {
             assert!(METHODS.contains(&method.as_str()), "{method}");
             let what = format!("{method} {path}");
-            let said = |value: &Value, what: &str| assert!(value.as_str().is_some_and(|text| text.len() > 3), "{what} is not described");
+            let said =
+                |value: &Value, what: &str| assert!(value.as_str().is_some_and(|text| text.len() > 3), "{what} is not described");
             said(&operation["summary"], &what);
-            assert!(operations.insert(operation["operationId"].as_str().unwrap().to_owned()), "{what}: operationId is there twice");
+            assert!(
+                operations.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                "{what}: operationId is there twice"
+            );
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
                 said(&parameter["description"], &format!("{what} {}", parameter["name"]));
             }
             let in_path = path.split('/').filter(|part| part.starts_with('{')).count();
-            let described = operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path").count();
+            let described =
+                operation["parameters"].as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path").count();
             assert_eq!(in_path, described, "{what}");
             assert!(operation["responses"]["default"].is_object(), "{what}");
             for (status, response) in operation["responses"].as_object().unwrap() {
@@ -169,13 +180,29 @@ async fn everything_described_is_served_and_described_in_words() {
             let reply = service.send(request(method.to_uppercase().parse().unwrap(), &path.replace(['{', '}'], ""))).await;
             assert_ne!(reply.status, StatusCode::METHOD_NOT_ALLOWED, "{what}");
             let problem: Option<Value> = serde_json::from_slice(&reply.body).ok();
-            let is_served = path.starts_with("/problems/") || problem.is_none_or(|problem| problem["type"] != "/problems/no-such-route");
+            let is_served =
+                path.starts_with("/problems/") || problem.is_none_or(|problem| problem["type"] != "/problems/no-such-route");
             assert!(is_served, "{what}");
         }
     }
     let expected = [
-        "checkHealth", "checkReadiness", "describeApi", "explainProblem", "findSegment", "listEdges", "listKeys", "listVideos",
-        "lookUpVideo", "measure", "playVideo", "publishVideo", "registerEdge", "removeEdge", "removeVideo", "reportEdge", "showThumbnail",
+        "checkHealth",
+        "checkReadiness",
+        "describeApi",
+        "explainProblem",
+        "findSegment",
+        "listEdges",
+        "listKeys",
+        "listVideos",
+        "lookUpVideo",
+        "measure",
+        "playVideo",
+        "publishVideo",
+        "registerEdge",
+        "removeEdge",
+        "removeVideo",
+        "reportEdge",
+        "showThumbnail",
     ];
     assert_eq!(operations.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }

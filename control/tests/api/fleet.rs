@@ -4,7 +4,9 @@ use control::{Config, Control};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::service::{EDGE, OPERATOR, Service, config, directory, registration, report, request, send, start, start_in, title, with};
+use crate::service::{
+    EDGE, OPERATOR, Service, config, directory, registration, report, request, send, start, start_in, title, with,
+};
 
 async fn ranked(service: &Service) -> Vec<String> {
     let playback = service.get("/videos/demo/playback").await.json();
@@ -42,7 +44,10 @@ async fn operators_see_every_edge_and_its_last_report() {
                            "reportAgeMs": edges[0]["reportAgeMs"], "report": report("ready") });
     assert_eq!(edges[0], expected);
     assert!(edges[0]["reportAgeMs"].as_u64().unwrap() < 60_000);
-    assert_eq!((&edges[1]["health"], &edges[1]["reportAgeMs"], &edges[1]["report"]), (&json!("silent"), &json!(null), &json!(null)));
+    assert_eq!(
+        (&edges[1]["health"], &edges[1]["reportAgeMs"], &edges[1]["report"]),
+        (&json!("silent"), &json!(null), &json!(null))
+    );
 }
 
 #[tokio::test]

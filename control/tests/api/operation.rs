@@ -3,10 +3,13 @@ use std::path::Path;
 use control::{Config, Control};
 use http::{Method, StatusCode};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use wire::token::{Algorithm, SigningKey};
 
-use crate::service::{config, directory, request, send_h2, start, start_in, title};
+use crate::service::{OPERATOR, config, directory, request, send_h2, start, start_in, title};
 
 #[tokio::test]
 async fn health_readiness_and_metrics_are_told() {
@@ -71,7 +74,10 @@ async fn only_configured_origins_may_call_from_a_browser() {
 async fn the_player_is_at_the_root_and_at_each_of_its_views() {
     let (_dir, service) = start().await;
     let page = service.get("/").await;
-    assert_eq!((page.status, page.header("content-type"), page.header("cache-control")), (StatusCode::OK, "text/html; charset=utf-8", "no-cache"));
+    assert_eq!(
+        (page.status, page.header("content-type"), page.header("cache-control")),
+        (StatusCode::OK, "text/html; charset=utf-8", "no-cache")
+    );
     assert!(page.header("content-security-policy").contains("media-src 'self' https: blob:"));
     assert_eq!(service.get("/player/demo").await.body, page.body);
     let mut again = request(Method::GET, "/");
@@ -90,6 +96,29 @@ async fn on_stop_idle_connections_end_and_the_port_is_free() {
     idle.readable().await.unwrap();
     assert_eq!(idle.try_read(&mut [0]).unwrap(), 0, "closed, nothing sent");
     TcpListener::bind(addr).await.unwrap();
+}
+
+#[tokio::test]
+async fn on_stop_what_was_begun_is_answered() {
+    let (_dir, service) = start().await;
+    let body = title("demo").to_string();
+    let mut client = TcpStream::connect(service.addr).await.unwrap();
+    let head = format!(
+        "PUT /videos/demo HTTP/1.1\r\nHost: control.test\r\nAuthorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nExpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 25];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n", "control waits for the body");
+
+    service.stop.cancel();
+    client.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+    service.stop().await;
 }
 
 #[tokio::test]

@@ -26,7 +26,12 @@ async fn verifier(service: &Service) -> Verifier {
 /// What an edge finds in a URL: the path without the token, and the token.
 fn found(url: &str) -> (String, Presented) {
     let uri: http::Uri = url.parse().unwrap();
-    let found = find(uri.scheme_str().unwrap(), uri.authority().unwrap().as_str(), uri.path_and_query().unwrap().as_str(), std::iter::empty());
+    let found = find(
+        uri.scheme_str().unwrap(),
+        uri.authority().unwrap().as_str(),
+        uri.path_and_query().unwrap().as_str(),
+        std::iter::empty(),
+    );
     let found = found.unwrap();
     (found.path, found.presented.unwrap())
 }
@@ -52,10 +57,15 @@ async fn playback_gives_ranked_edges_with_urls_that_edges_accept() {
     let root = title("demo")["root"].as_str().unwrap().to_owned();
     for edge in edges {
         let base = edge["url"].as_str().unwrap();
-        for (member, file) in [("hls", "master.m3u8"), ("dash", "manifest.mpd"), ("storyboard", "storyboard.vtt"), ("poster", "poster.jpg")] {
+        for (member, file) in
+            [("hls", "master.m3u8"), ("dash", "manifest.mpd"), ("storyboard", "storyboard.vtt"), ("poster", "poster.jpg")]
+        {
             let url = edge[member].as_str().unwrap();
             assert!(url.starts_with(base), "{url}");
-            assert!(url.ends_with(&format!("{root}/{file}")), "the token stands before the root, so that relative URLs keep it: {url}");
+            assert!(
+                url.ends_with(&format!("{root}/{file}")),
+                "the token stands before the root, so that relative URLs keep it: {url}"
+            );
             let (path, presented) = found(url);
             assert_eq!(path, format!("{root}/{file}"));
             let grant = verifier.check(&presented, CLIENT, unix_s()).unwrap();
@@ -63,7 +73,11 @@ async fn playback_gives_ranked_edges_with_urls_that_edges_accept() {
         }
     }
     assert_eq!(edges[0]["site"], "site-1");
-    assert_eq!(service.get("/videos/demo/playback").await.json()["edges"][0]["edge"], edges[0]["edge"], "a title prefers one edge");
+    assert_eq!(
+        service.get("/videos/demo/playback").await.json()["edges"][0]["edge"],
+        edges[0]["edge"],
+        "a title prefers one edge"
+    );
 }
 
 #[tokio::test]
@@ -98,7 +112,10 @@ async fn a_segment_is_found_by_number_or_by_time_and_by_filters() {
         assert_eq!(described, (&json!(rendition), &json!(segment), &json!(start_ms), &json!(duration_ms)), "{query}");
         let urls = found["urls"].as_array().unwrap();
         assert_eq!(urls.len(), 2);
-        assert!(urls.iter().all(|url| url.as_str().unwrap().ends_with(&format!("/{rendition}/{segment:05}.m4s"))), "{query}: {urls:?}");
+        assert!(
+            urls.iter().all(|url| url.as_str().unwrap().ends_with(&format!("/{rendition}/{segment:05}.m4s"))),
+            "{query}: {urls:?}"
+        );
     }
     let url = service.get("/videos/demo/cdn-url?segment=1").await.json()["urls"][0].as_str().unwrap().to_owned();
     assert!(verifier(&service).await.check(&found(&url).1, CLIENT, unix_s()).is_ok());
@@ -122,7 +139,11 @@ async fn a_segment_that_is_not_there_is_said_to_be_so() {
     ] {
         let reply = service.get(&format!("/videos/demo/cdn-url?{query}")).await;
         let problem = reply.json();
-        assert_eq!((reply.status.as_u16(), &problem["type"]), (status, &json!(format!("/problems/{kind}"))), "{query}: {problem}");
+        assert_eq!(
+            (reply.status.as_u16(), &problem["type"]),
+            (status, &json!(format!("/problems/{kind}"))),
+            "{query}: {problem}"
+        );
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{query}: {problem}");
         let lists = problem.get("available").map(|list| list.as_array().unwrap().len());
         assert_eq!(lists, (kind == "no-such-rendition").then_some(3), "{query}");

@@ -44,7 +44,12 @@ async fn each_bad_request_gets_its_own_problem() {
         (get("/videos?limit=1&limit=2"), 400, "bad-parameter", "limit"),
         (get("/videos?serachQuery=x"), 400, "bad-parameter", "serachQuery"),
         (get("/videos?nextCursor=zzz"), 400, "bad-parameter", "nextCursor: it is not a cursor that this list gave"),
-        (get(&format!("/videos?searchQuery={}", "x".repeat(201))), 400, "bad-parameter", "searchQuery: it is longer than 200 characters"),
+        (
+            get(&format!("/videos?searchQuery={}", "x".repeat(201))),
+            400,
+            "bad-parameter",
+            "searchQuery: it is longer than 200 characters",
+        ),
         (get("/videos/UPPER"), 400, "bad-parameter", "a title's id is 1 to 64 of a-z, 0-9 and -"),
         (get("/videos/%ff"), 400, "bad-parameter", "UTF-8"),
         (get("/videos/none"), 404, "no-such-title", "no title \"none\" is catalogued"),
@@ -60,9 +65,19 @@ async fn each_bad_request_gets_its_own_problem() {
         (put(&changed(title("demo"), "/hls", json!("gone"))), 422, "flawed-title", "\"gone\" is not among the title's objects"),
         (with(Method::PUT, "/fleet/edges/a%20b", EDGE, &registration("e")), 400, "bad-parameter", "an edge's id is 1 to 64"),
         (register(&changed(registration("e1"), "/site", json!("a/b"))), 422, "flawed-edge", "a site's name is 1 to 64"),
-        (register(&changed(registration("e1"), "/url", json!("https://e1/x"))), 422, "flawed-edge", "an edge's url is http or https"),
+        (
+            register(&changed(registration("e1"), "/url", json!("https://e1/x"))),
+            422,
+            "flawed-edge",
+            "an edge's url is http or https",
+        ),
         (register(&changed(registration("e1"), "/version", json!(7))), 400, "bad-body", "version: invalid type"),
-        (with(Method::POST, "/fleet/edges/e9/reports", EDGE, &report("ready")), 404, "no-such-edge", "no edge \"e9\" is registered"),
+        (
+            with(Method::POST, "/fleet/edges/e9/reports", EDGE, &report("ready")),
+            404,
+            "no-such-edge",
+            "no edge \"e9\" is registered",
+        ),
         (with(Method::POST, "/fleet/edges/e9/reports", EDGE, &report("well")), 400, "bad-body", "health: unknown variant `well`"),
     ];
     for (request, status, kind, detail) in cases {
@@ -74,7 +89,10 @@ async fn each_bad_request_gets_its_own_problem() {
         assert_eq!(problem["status"], status);
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{what}: {problem}");
         let explained = service.get(&format!("/problems/{kind}")).await.json();
-        assert_eq!((&explained["type"], &explained["title"], &explained["status"]), (&problem["type"], &problem["title"], &problem["status"]));
+        assert_eq!(
+            (&explained["type"], &explained["title"], &explained["status"]),
+            (&problem["type"], &problem["title"], &problem["status"])
+        );
     }
     let flawed = service.send(put(&changed(title("demo"), "/cast/0", json!("")))).await;
     assert_eq!(flawed.json()["pointer"], "/cast/0");
@@ -109,9 +127,17 @@ async fn what_needs_a_secret_is_closed_to_all_others() {
         (Method::PUT, "/fleet/edges/e1", OPERATOR),
         (Method::POST, "/fleet/edges/e1/reports", OPERATOR),
     ] {
-        for request in [request(method.clone(), path), with(method.clone(), path, wrong, &json!({})), with(method.clone(), path, "", &json!({}))] {
+        for request in [
+            request(method.clone(), path),
+            with(method.clone(), path, wrong, &json!({})),
+            with(method.clone(), path, "", &json!({})),
+        ] {
             let reply = service.send(request).await;
-            assert_eq!((reply.status, reply.header("www-authenticate")), (StatusCode::UNAUTHORIZED, "Bearer realm=\"larder\""), "{method} {path}");
+            assert_eq!(
+                (reply.status, reply.header("www-authenticate")),
+                (StatusCode::UNAUTHORIZED, "Bearer realm=\"larder\""),
+                "{method} {path}"
+            );
             assert_eq!(reply.json()["type"], "/problems/no-secret");
         }
     }

@@ -1,6 +1,6 @@
 //! A control in a directory of its own, and a small client.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
 use control::{Config, Control, OpenError};
@@ -26,7 +26,7 @@ pub(crate) const ISSUER: &str = "larder.test";
 pub(crate) struct Service {
     pub(crate) addr: SocketAddr,
     pub(crate) stop: CancellationToken,
-    pub(crate) task: JoinHandle<()>,
+    pub(crate) task: JoinHandle<Result<(), Infallible>>,
     description: Description,
 }
 
@@ -74,7 +74,7 @@ impl Service {
     /// Stops it and waits until it has.
     pub(crate) async fn stop(self) {
         self.stop.cancel();
-        self.task.await.unwrap();
+        self.task.await.unwrap().unwrap();
     }
 
     /// Sends a request; the answer must be as `/openapi.json` describes it.
@@ -171,7 +171,8 @@ pub(crate) fn report(health: &str) -> Value {
 
 /// A title with two video renditions and one of audio, each of `segments` segments of 4 seconds, the last one of 2.
 pub(crate) fn title_of(id: &str, segments: usize) -> Value {
-    let mut paths: Vec<String> = ["master.m3u8", "manifest.mpd", "poster.jpg", "storyboard.vtt", "storyboard.jpg"].map(String::from).into();
+    let mut paths: Vec<String> =
+        ["master.m3u8", "manifest.mpd", "poster.jpg", "storyboard.vtt", "storyboard.jpg"].map(String::from).into();
     let mut renditions = Vec::new();
     for (name, media, codecs, bits) in [
         ("v720", json!({ "kind": "video", "width": 1280, "height": 720, "frameRate": 25.0 }), "avc1.64001f", 3_000_000),

@@ -16,7 +16,10 @@ async fn a_title_is_published_looked_up_replaced_and_removed() {
 
     let video = service.get("/videos/demo").await.json();
     assert_eq!(video, created.json());
-    assert_eq!((&video["title"], &video["cast"], &video["durationMs"]), (&json!("The Title demo"), &json!(["Änne Somebody"]), &json!(10_000)));
+    assert_eq!(
+        (&video["title"], &video["cast"], &video["durationMs"]),
+        (&json!("The Title demo"), &json!(["Änne Somebody"]), &json!(10_000))
+    );
     assert_eq!(video["thumbnailUrl"], "/videos/demo/thumbnail");
     assert!(video["createdAt"].as_str().unwrap().starts_with("20"));
     assert_eq!(
