@@ -210,3 +210,73 @@ impl SourceFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::package::Tool;
+
+    /// Ingests a real film of a second with other tools than those on `PATH`, and returns why it failed.
+    async fn failure(tools: impl FnOnce(&Path) -> Tools) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("film.mp4");
+        crate::demo_clip(&input, 1).await.unwrap();
+        let tools = tools(folder.path());
+        let store = FileStore::open(&folder.path().join("state")).unwrap();
+        let request = Ingest { input: input.clone(), title: "t".into(), ..Ingest::default() };
+        let error = ingest_with(&tools, &store, request, &mut |_| ()).await.unwrap_err().to_string();
+        for left in ["titles", "fingerprints", "staging"] {
+            let names = fs::read_dir(folder.path().join("state").join(left)).unwrap();
+            assert_eq!(names.filter(|name| name.as_ref().unwrap().file_name() != ".lock").count(), 0, "{left}");
+        }
+        error.strip_prefix(&format!("cannot package {}: ", input.display())).unwrap_or(&error).to_owned()
+    }
+
+    fn script(folder: &Path, text: &str) -> Tool {
+        let path = folder.join("tool");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Tool(path)
+    }
+
+    #[tokio::test]
+    async fn missing_tools_are_named_with_the_remedy() {
+        let install = "is not installed or not on PATH: install it with `apt-get install ffmpeg`";
+        let error = failure(|_| Tools { ffprobe: Tool("/nowhere/ffprobe".into()), ..Tools::default() }).await;
+        assert_eq!(error, format!("/nowhere/ffprobe {install}"));
+        let error = failure(|_| Tools { ffmpeg: Tool("/nowhere/ffmpeg".into()), ..Tools::default() }).await;
+        assert_eq!(error, format!("/nowhere/ffmpeg {install}"));
+    }
+
+    #[tokio::test]
+    async fn tools_that_die_lie_or_give_up_publish_nothing() {
+        let with = |text: &'static str| move |folder: &Path| Tools { ffmpeg: script(folder, text), ..Tools::default() };
+        let error = failure(with("mkdir -p v360; echo x > v360/00001.m4s; kill -9 $$")).await;
+        assert!(error.contains("was killed by signal 9"), "{error}");
+        let error = failure(with("echo '[x @ 0x1] No space left on device' >&2; exit 1")).await;
+        assert!(error.ends_with("/tool: No space left on device"), "{error}");
+        let error = failure(with("exit 0")).await;
+        assert_eq!(error, "ffmpeg found no picture in it for v360");
+        let error = failure(with("echo nonsense > v360/00001.m4s")).await;
+        assert!(error.starts_with("ffmpeg made what cannot be published: v360/00001.m4s is not a proper segment"), "{error}");
+        let error = failure(|folder| Tools { ffprobe: script(folder, "echo nonsense"), ..Tools::default() }).await;
+        assert!(error.starts_with("it is not a video that ffprobe can read: "), "{error}");
+    }
+
+    #[test]
+    fn ids_are_made_of_any_title() {
+        let fingerprint = Digest::of(b"");
+        for (title, id) in [
+            ("Big Buck Bunny!", "big-buck-bunny-e3b0c442"),
+            ("  Die 7. Welle -- Teil 2", "die-7-welle-teil-2-e3b0c442"),
+            ("Ünïcode 東京", "n-code-e3b0c442"),
+            ("東京", "e3b0c442"),
+            ("", "e3b0c442"),
+        ] {
+            assert_eq!(id_for(title, fingerprint).as_str(), id);
+        }
+        assert_eq!(id_for(&"x y".repeat(100), fingerprint).as_str().len(), SLUG_BYTES_MAX + 9);
+    }
+}

@@ -64,7 +64,7 @@ const RATES: [FrameRate; 13] = [
 /// The constant rate for a source that has `per_second` frames a second on average: the nearest of [`RATES`] when it is
 /// one of them within 0.05 %, else the next above, so that no frame is lost. Above 60 it is halved first.
 pub(crate) fn constant_rate(per_second: f64) -> FrameRate {
-    let mut wanted = per_second.clamp(1.0, 1000.0);
+    let mut wanted = per_second.clamp(1.0, 240.0);
     while wanted > 60.03 {
         wanted /= 2.0;
     }

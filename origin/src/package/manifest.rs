@@ -300,7 +300,7 @@ mod tests {
                 #EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"avc1.64001f,mp4a.40.2\",RESOLUTION=1280x720,\
                 FRAME-RATE=29.97,AUDIO=\"audio\",CLOSED-CAPTIONS=NONE\nv720/playlist.m3u8\n",
                 title[0].bits_per_second_peak() + title[1].bits_per_second_peak(),
-                title[0].bits_per_second_mean() + title[2].bits_per_second_mean(),
+                title[0].bits_per_second_mean() + title[1].bits_per_second_mean(),
             )
         );
         assert_eq!(
@@ -319,7 +319,7 @@ mod tests {
             "<S t=\"0\" d=\"120120\" r=\"1\"/>",
             "<S d=\"119119\"/>",
             "<AdaptationSet contentType=\"audio\" mimeType=\"audio/mp4\" segmentAlignment=\"true\" startWithSAP=\"1\" lang=\"de\">",
-            "<Label>Ton \"1\" &amp; &lt;2&gt;</Label>",
+            "<Label>Ton &quot;1&quot; &amp; &lt;2&gt;</Label>",
             "codecs=\"avc1.64001f\" width=\"1280\" height=\"720\" sar=\"1:1\" frameRate=\"30000/1001\"/>",
             "<AudioChannelConfiguration schemeIdUri=\"urn:mpeg:dash:23003:3:audio_channel_configuration:2011\" value=\"2\"/>",
         ] {

@@ -20,6 +20,8 @@ use std::{
 use wire::title::{Media, Rendition, Segment};
 
 pub use segment::SegmentError;
+#[cfg(test)]
+pub(crate) use tool::Tool;
 pub use tool::ToolError;
 pub(crate) use tool::{Arguments, Tools};
 
@@ -42,6 +44,8 @@ pub(crate) use thumbnail::{POSTER, STORYBOARD};
 /// [`CUT_OFF_FRACTION`] of it, is cut off.
 const CUT_OFF_S: f64 = 1.0;
 const CUT_OFF_FRACTION: f64 = 0.02;
+/// What ffprobe says of an MP4 file that ends before or within its index.
+const NO_INDEX: [&str; 2] = ["moov atom not found", "End of file"];
 /// An audio segment shorter than this after the picture's end holds only what the encoder appends to finish.
 const AUDIO_REMAINDER_S: f64 = 0.1;
 
@@ -61,7 +65,7 @@ pub enum PackageError {
     #[error("it has {found} audio tracks, and {most} are the most that are packaged")]
     TooManyAudioTracks { found: usize, most: usize },
     /// An MP4 file of which the end, where the index may be, is missing.
-    #[error("it is cut off: its index (the moov box) is missing")]
+    #[error("it is cut off: its index (the moov box) is not there or not complete")]
     NoIndex,
     /// Seconds.
     #[error("it is cut off: it announces {announced_s:.1} s, and only {found_s:.1} s of it can be decoded")]
@@ -101,13 +105,15 @@ pub(crate) struct Probed(Source);
 /// Looks into `input` (absolute path).
 pub(crate) async fn probe(tools: &Tools, input: &Path) -> Result<Probed, PackageError> {
     match probe::probe(&tools.ffprobe, input).await {
-        Err(PackageError::NotVideo(_)) if is_mp4_without_index(input) => Err(PackageError::NoIndex),
+        Err(PackageError::NotVideo(reason)) if is_mp4(input) && NO_INDEX.iter().any(|sign| reason.contains(sign)) => {
+            Err(PackageError::NoIndex)
+        }
         probed => probed.map(Probed),
     }
 }
 
-/// Whether a file that ffprobe could not read begins as MP4 files do.
-fn is_mp4_without_index(input: &Path) -> bool {
+/// Whether a file begins as MP4 files do.
+fn is_mp4(input: &Path) -> bool {
     let mut head = [0; 8];
     let read = fs::File::open(input).and_then(|mut file| io::Read::read_exact(&mut file, &mut head));
     read.is_ok() && &head[4..] == b"ftyp"

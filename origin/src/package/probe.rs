@@ -61,6 +61,9 @@ pub(crate) async fn probe(ffprobe: &Tool, path: &Path) -> Result<Source, Package
     let arguments =
         Arguments::default().words("-v error -of json -show_format -show_streams -format_whitelist").word(FORMATS).input(path);
     let output = ffprobe.output(arguments).await.map_err(|error| match error {
+        ToolError::Failed { reason, .. } if reason.contains("not on whitelist") => {
+            PackageError::NotVideo("it is of another kind, such as text, a picture, or a playlist".into())
+        }
         ToolError::Failed { reason, .. } => PackageError::NotVideo(reason),
         error => PackageError::Tool(error),
     })?;

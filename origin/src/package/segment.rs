@@ -165,9 +165,15 @@ pub(crate) fn track(path: &str, bytes: &[u8]) -> Result<Track, SegmentError> {
         Codec::Mp4a(mp4a) => {
             let decoder = &mp4a.esds.es_desc.dec_config;
             let object_type = decoder.object_type_indication;
-            let audio_type = decoder.dec_specific.as_ref().map_or(2, |specific| specific.profile);
-            let sample_rate = u32::from(mp4a.audio.sample_rate.integer());
-            let kind = Kind::Audio { channels: mp4a.audio.channel_count.into(), sample_rate };
+            let specific = decoder.dec_specific.as_ref().ok_or_else(|| malformed(&"its sound is not described"))?;
+            // The sample entry's own number is 2 whatever the sound has (ISO/IEC 14496-14 §5.6); 7 stands for 7.1.
+            let channels = match specific.chan_conf {
+                0 => mp4a.audio.channel_count.into(),
+                7 => 8,
+                channels => channels.into(),
+            };
+            let audio_type = specific.profile;
+            let kind = Kind::Audio { channels, sample_rate: u32::from(mp4a.audio.sample_rate.integer()) };
             (format!("mp4a.{object_type:02x}.{audio_type}"), kind)
         }
         other => return Err(malformed(&format_args!("its codec is neither H.264 nor AAC: {other:?}"))),
