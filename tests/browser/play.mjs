@@ -1,0 +1,167 @@
+// Plays a title in a real browser, as a viewer would: Debian's Chromium, headless, opens the player that control serves,
+// clicks the first title, and watches it. Passes when at least ten seconds of the title have played, every segment came over
+// HTTP/3, caches said what they did, the plot shows something, and the browser's console has no complaint.
+//
+//   node tests/browser/play.mjs --control URL --edge HOST:PORT[,HOST:PORT…] --spki BASE64 --artifacts DIR [--protocol h3]
+//
+// --edge       the edges, which the browser is made to reach by QUIC from the first request on
+// --spki       SHA-256 of the edges' public key, which the browser is told to trust; several with commas
+// --artifacts  gets list.png and playing.png (failed.png when the test fails)
+//
+// Needs `npm ci` in web/ and /usr/bin/chromium (or CHROMIUM). The last line of output is one line of JSON; exit code 0 or 1.
+
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+
+const { chromium } = createRequire(new URL("../../web/package.json", import.meta.url))("playwright-core");
+
+const PLAYED_S_MIN = 10;
+const VERDICTS_MIN = 3;
+const TOTAL_MS_MAX = 60_000;
+const STEP_MS_MAX = 15_000;
+const PLAY_MS_MAX = 40_000;
+/** Complaints of the browser that are not the player's. */
+const COMPLAINTS_ALLOWED = [];
+
+const USAGE = "usage: play.mjs --control URL --edge HOST:PORT[,…] --spki BASE64 --artifacts DIR [--protocol h3|h2|http/1.1]";
+
+const options = readOptions();
+const complaints = [];
+const report = { ok: false, playedSeconds: 0, segments: 0, protocols: [], verdicts: {}, screenshots: [] };
+let reason = null;
+const deadline = setTimeout(() => finish(`took longer than ${TOTAL_MS_MAX / 1_000} s`), TOTAL_MS_MAX);
+let profile = null;
+let browser = null;
+
+try {
+  await mkdir(options.artifacts, { recursive: true });
+  profile = await mkdtemp(join(tmpdir(), "larder-browser-"));
+  browser = await launch();
+  const page = browser.pages()[0] ?? (await browser.newPage());
+  await watch(page).catch(async (error) => {
+    await screenshot(page, "failed.png").catch(() => {});
+    throw error;
+  });
+  await finish(null);
+} catch (error) {
+  await finish(error instanceof Error ? error.message : String(error));
+}
+
+/** The test itself: throws with the reason when something is not as it should be. */
+async function watch(page) {
+  page.setDefaultTimeout(STEP_MS_MAX);
+  page.on("console", (message) => message.type() === "error" && complain(`${message.text()} (${message.location().url})`));
+  page.on("pageerror", (error) => complain(String(error)));
+
+  await page.goto(options.control);
+  const title = page.getByRole("list", { name: "Titles" }).getByRole("link").first();
+  await title.waitFor().catch(async () => {
+    throw new Error(`the page lists no title; it says: ${await page.locator("main").innerText()}`);
+  });
+  await page.waitForLoadState("networkidle");
+  await screenshot(page, "list.png");
+
+  await title.click();
+  const hasPlayed = (seconds) => window.larder.player?.positionS >= seconds;
+  await page.waitForFunction(hasPlayed, PLAYED_S_MIN, { timeout: PLAY_MS_MAX }).catch(async () => {
+    const { player, segments } = await read(page);
+    const failures = segments.flatMap(({ edge, failure }) => (failure ? [`${edge}: ${failure}`] : []));
+    const found = JSON.stringify({ player, segments: segments.length, failures: [...new Set(failures)], complaints });
+    throw new Error(`${PLAYED_S_MIN} s were not played in ${PLAY_MS_MAX / 1_000} s: ${found}`);
+  });
+  // The browser tells a segment's protocol a moment after its bytes; what it never tells fails below.
+  const isTold = () => window.larder.segments.every(({ protocol }) => protocol !== null);
+  await page.waitForFunction(isTold, null, { timeout: 5_000 }).catch(() => {});
+  await screenshot(page, "playing.png");
+
+  const { player, segments, paintedShare } = await read(page);
+  report.playedSeconds = player.positionS;
+  report.segments = segments.length;
+  report.protocols = [...new Set(segments.map(({ protocol }) => protocol || "unknown"))];
+  report.verdicts = count(segments.flatMap(({ verdict }) => (verdict ? [verdict.outcome] : [])));
+
+  for (const { url, edge, failure, protocol } of segments) {
+    check(failure === null, `${edge} failed: ${failure} (${url})`);
+    check(protocol === options.protocol, `${url} came over ${protocol || "an unknown protocol"}, not ${options.protocol}`);
+  }
+  const judged = segments.filter(({ verdict }) => verdict !== null).length;
+  check(judged >= VERDICTS_MIN, `${judged} of ${segments.length} segments have a readable Cache-Status; ${VERDICTS_MIN} are expected`);
+  check(player.problem === null, `the player says: ${player.problem}`);
+  check(paintedShare > 0.01, "the plot is empty");
+  check(complaints.length === 0, `the browser's console complains: ${complaints.join("; ")}`);
+}
+
+function launch() {
+  return chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    viewport: { width: 1360, height: 1000 },
+    args: [
+      `--ignore-certificate-errors-spki-list=${options.spki}`,
+      ...(options.protocol === "h3" ? [`--origin-to-force-quic-on=${options.edge}`] : []),
+      "--autoplay-policy=no-user-gesture-required",
+      "--no-sandbox",
+      "--disable-gpu",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+}
+
+function read(page) {
+  return page.evaluate(() => {
+    const canvas = document.querySelector("canvas");
+    const pixels = canvas?.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data ?? [];
+    const painted = pixels.filter((value, index) => index % 4 === 3 && value > 0).length;
+    return { ...window.larder, paintedShare: painted / Math.max(pixels.length / 4, 1) };
+  });
+}
+
+async function screenshot(page, name) {
+  const path = join(options.artifacts, name);
+  await page.screenshot({ path });
+  report.screenshots.push(path);
+}
+
+async function finish(failure) {
+  clearTimeout(deadline);
+  if (reason !== null) return;
+  reason = failure ?? "";
+  await Promise.race([browser?.close(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
+  if (profile) await rm(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  report.ok = failure === null;
+  if (failure !== null) console.error(`play: ${failure}`);
+  console.log(JSON.stringify(failure === null ? report : { ...report, reason: failure }));
+  process.exit(report.ok ? 0 : 1);
+}
+
+function complain(text) {
+  if (!COMPLAINTS_ALLOWED.some((allowed) => text.includes(allowed))) complaints.push(text);
+}
+
+function check(holds, otherwise) {
+  if (!holds) throw new Error(otherwise);
+}
+
+function count(values) {
+  return values.reduce((counts, value) => ({ ...counts, [value]: (counts[value] ?? 0) + 1 }), {});
+}
+
+function readOptions() {
+  const text = { type: "string" };
+  const known = { control: text, edge: text, spki: text, artifacts: text, protocol: { ...text, default: "h3" } };
+  try {
+    const { values } = parseArgs({ options: known });
+    const missing = Object.keys(known).find((name) => !values[name]);
+    if (missing) throw new Error(`--${missing} is missing`);
+    return values;
+  } catch (error) {
+    console.error(`play: ${error.message}\n${USAGE}`);
+    process.exit(1);
+  }
+}
