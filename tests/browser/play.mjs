@@ -23,13 +23,14 @@ const VERDICTS_MIN = 3;
 const TOTAL_MS_MAX = 60_000;
 const STEP_MS_MAX = 15_000;
 const PLAY_MS_MAX = 40_000;
+const COMPLAINTS_SHOWN_MAX = 5;
 /** Complaints of the browser that are not the player's. */
 const COMPLAINTS_ALLOWED = [];
 
 const USAGE = "usage: play.mjs --control URL --edge HOST:PORT[,…] --spki BASE64 --artifacts DIR [--protocol h3|h2|http/1.1]";
 
 const options = readOptions();
-const complaints = [];
+const complaints = new Set();
 const report = { ok: false, playedSeconds: 0, segments: 0, protocols: [], verdicts: {}, screenshots: [] };
 let reason = null;
 const deadline = setTimeout(() => finish(`took longer than ${TOTAL_MS_MAX / 1_000} s`), TOTAL_MS_MAX);
@@ -69,8 +70,8 @@ async function watch(page) {
   await page.waitForFunction(hasPlayed, PLAYED_S_MIN, { timeout: PLAY_MS_MAX }).catch(async () => {
     const { player, segments } = await read(page);
     const failures = segments.flatMap(({ edge, failure }) => (failure ? [`${edge}: ${failure}`] : []));
-    const found = JSON.stringify({ player, segments: segments.length, failures: [...new Set(failures)], complaints });
-    throw new Error(`${PLAYED_S_MIN} s were not played in ${PLAY_MS_MAX / 1_000} s: ${found}`);
+    const found = JSON.stringify({ player, segments: segments.length, failures: [...new Set(failures)] });
+    throw new Error(`${PLAYED_S_MIN} s were not played in ${PLAY_MS_MAX / 1_000} s: ${found}; console: ${someComplaints()}`);
   });
   // The browser tells a segment's protocol a moment after its bytes; what it never tells fails below.
   const isTold = () => window.larder.segments.every(({ protocol }) => protocol !== null);
@@ -91,7 +92,7 @@ async function watch(page) {
   check(judged >= VERDICTS_MIN, `${judged} of ${segments.length} segments have a readable Cache-Status; ${VERDICTS_MIN} are expected`);
   check(player.problem === null, `the player says: ${player.problem}`);
   check(paintedShare > 0.01, "the plot is empty");
-  check(complaints.length === 0, `the browser's console complains: ${complaints.join("; ")}`);
+  check(complaints.size === 0, `the browser's console complains: ${someComplaints()}`);
 }
 
 function launch() {
@@ -141,7 +142,13 @@ async function finish(failure) {
 }
 
 function complain(text) {
-  if (!COMPLAINTS_ALLOWED.some((allowed) => text.includes(allowed))) complaints.push(text);
+  if (!COMPLAINTS_ALLOWED.some((allowed) => text.includes(allowed))) complaints.add(text);
+}
+
+/** Enough of them to see what is wrong. */
+function someComplaints() {
+  const shown = [...complaints].slice(0, COMPLAINTS_SHOWN_MAX).join("; ");
+  return complaints.size > COMPLAINTS_SHOWN_MAX ? `${shown}; and ${complaints.size - COMPLAINTS_SHOWN_MAX} more` : shown;
 }
 
 function check(holds, otherwise) {
