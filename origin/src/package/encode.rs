@@ -83,9 +83,12 @@ fn filters(source: &Source, rungs: &[Rung]) -> String {
 }
 
 fn video(arguments: Arguments, n: usize, rung: &Rung) -> Arguments {
-    let bits = rung.bits_per_second_max;
+    let Rung { quality, bits_per_second_max: bits, .. } = rung;
     arguments
-        .words(&format!("-map [v{n}] -c:v libx264 -preset veryfast -crf 23 -maxrate {bits} -bufsize {}", 2 * u64::from(bits)))
+        .words(&format!(
+            "-map [v{n}] -c:v libx264 -preset veryfast -crf {quality} -maxrate {bits} -bufsize {}",
+            2 * u64::from(*bits)
+        ))
         // A microsecond makes up for rounding of times that are whole seconds; no frame rate has frames that close.
         .words(&format!("-force_key_frames expr:gte(t+0.000001,n_forced*{SEGMENT_S})"))
         .words("-forced-idr 1 -sc_threshold 0 -g 100000 -x264-params open-gop=0")

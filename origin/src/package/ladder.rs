@@ -16,6 +16,8 @@ const LONG_SIDE_MAX: u32 = 4096;
 /// Bits per second that 1280x720 at 30 frames a second may reach.
 const REFERENCE_BITS_PER_SECOND: f64 = 3_000_000.0;
 const REFERENCE_PIXELS: f64 = 1280.0 * 720.0;
+const QUALITY: u32 = 23;
+const QUALITY_STEP: u32 = 6;
 const BITS_PER_SECOND_MIN: f64 = 60_000.0;
 
 /// Frames per second as a fraction, so that 30000/1001 stays what it is.
@@ -80,6 +82,8 @@ pub(crate) struct Rung {
     /// Pixels, both even.
     pub(crate) width: u32,
     pub(crate) height: u32,
+    /// Constant rate factor of x264: 23 is good, and 6 more is half the bits.
+    pub(crate) quality: u32,
     /// What the encoder may not exceed over two seconds.
     pub(crate) bits_per_second_max: u32,
 }
@@ -108,7 +112,8 @@ pub(crate) fn ladder(width: u32, height: u32, rate: FrameRate) -> Vec<Rung> {
             n => format!("v{rung_side}-{}", n + 1),
         };
         let bits = bits_per_second(width, height, rate) / f64::from(1 << same_size);
-        rungs.push(Rung { id, width, height, bits_per_second_max: bits.max(BITS_PER_SECOND_MIN) as u32 });
+        let quality = QUALITY + QUALITY_STEP * same_size as u32;
+        rungs.push(Rung { id, width, height, quality, bits_per_second_max: bits.max(BITS_PER_SECOND_MIN) as u32 });
     }
     rungs
 }
@@ -158,6 +163,8 @@ mod tests {
             assert!(rungs.is_sorted_by(|a, b| a.bits_per_second_max >= b.bits_per_second_max), "{rungs:?}");
         }
         assert_eq!(sizes(16, 16), [(16, 16); 3]);
+        let qualities = ladder(16, 16, FrameRate::new(25, 1)).iter().map(|rung| rung.quality).collect::<Vec<_>>();
+        assert_eq!(qualities, [23, 29, 35]);
     }
 
     #[test]

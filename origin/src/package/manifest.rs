@@ -67,7 +67,8 @@ fn alternatives(audio: &[&MeasuredRendition]) -> Vec<AlternativeMedia> {
     for rendition in audio {
         let Some((language, name)) = &rendition.audio else { continue };
         // RFC 8216 §4.2: a quoted string has no quotes and no line ends in it; §4.3.4.1.1: names in a group differ.
-        let mut name: String = name.as_deref().unwrap_or(language).chars().filter(|c| *c != '"' && !c.is_control()).collect();
+        let unnamed = if language == "und" { "Audio" } else { language };
+        let mut name: String = name.as_deref().unwrap_or(unnamed).chars().filter(|c| *c != '"' && !c.is_control()).collect();
         if name.is_empty() || names.contains(&name) {
             name = format!("{name} ({})", rendition.id);
         }

@@ -1,4 +1,4 @@
-//! Where bytes are kept for good. This module has the words that any store speaks, [`file`] the store that is a directory.
+//! Where bytes are kept for good. This module has the words that any store speaks, [`mod@file`] the store that is a directory.
 //!
 //! A store knows titles and objects; it knows no HTTP and no media. What it hands out is whole: a title is published in
 //! one step or not at all, and an object's bytes have the length and the entity tag that were announced, or reading fails.

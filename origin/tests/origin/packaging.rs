@@ -160,13 +160,19 @@ async fn a_storyboard_points_into_its_sprite() {
     );
 }
 
+fn can_be_spawned<F: Future + Send>(future: F) -> F {
+    future
+}
+
 #[tokio::test]
 async fn the_same_film_is_not_packaged_twice() {
     let film = film().await;
     let mut steps = Vec::new();
     let mut again = request(&film.source);
     (again.title, again.id) = ("Another name".into(), Some("chosen".parse().unwrap()));
-    let title = ingest(&film.store, again, &mut |progress: Progress| steps.push(progress.step)).await.unwrap();
+    let mut report = |progress: Progress| steps.push(progress.step);
+    let ingesting = ingest(&film.store, again, &mut report);
+    let title = can_be_spawned(ingesting).await.unwrap();
     assert!(!steps.contains(&Step::Packaging), "{steps:?}");
     assert_eq!((title.id.as_str(), title.title.as_str()), ("chosen", "Another name"));
     assert_eq!((title.root, title.objects), (film.title.root.clone(), film.title.objects.clone()));
