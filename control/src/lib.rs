@@ -23,6 +23,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +49,7 @@ impl Control {
     /// Reads keys and secrets, opens the database in the state directory, and binds the port.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let key = signing_key(&config.signing_key_file)?;
-        let keys = serde_json::json!({ "keys": key.public_jwk().into_iter().collect::<Vec<_>>() }).to_string().into();
+        let keys = public_keys(&key);
         let secret = |path: &PathBuf| Secret::read(path).map_err(|source| OpenError::Secret { path: path.clone(), source });
         let operator_secret = secret(&config.operator_token_file)?;
         let edge_secret = secret(&config.edge_token_file)?;
@@ -100,6 +101,13 @@ fn signing_key(path: &Path) -> Result<SigningKey, OpenError> {
     }
     let jwk = fs::read_to_string(path).map_err(unreadable)?;
     SigningKey::from_jwk(&jwk).map_err(|source| OpenError::BadSigningKey { path: path.to_owned(), source })
+}
+
+/// The JWK set that anyone may see. Only asymmetric keys (RFC 7518 §6.2, RFC 8037) have a public part.
+fn public_keys(key: &SigningKey) -> Bytes {
+    let jwk = key.public_jwk();
+    let keys = if matches!(jwk["kty"].as_str(), Some("EC" | "OKP")) { vec![jwk] } else { Vec::new() };
+    serde_json::json!({ "keys": keys }).to_string().into()
 }
 
 /// Makes the state directory if need be, and tries it out: a database fails in less clear words.
