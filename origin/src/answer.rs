@@ -20,7 +20,7 @@ use wire::object::{Digest, ObjectPath};
 
 use crate::{
     range::{Answer, decide},
-    store::{Described, FileStore, Freshness, StoreError, file::Pieces},
+    store::{Described, FileStore, Freshness, Pieces, StoreError},
 };
 
 /// Answers requests from a store.

@@ -14,29 +14,25 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fs::{self, File, TryLockError},
-    io::{self, Read, Seek, SeekFrom},
-    ops::Range,
-    os::unix::fs::MetadataExt,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use futures_util::Stream;
 use parking_lot::Mutex;
-use tokio::task::JoinHandle;
 use wire::{
-    object::{Digest, Hasher, ObjectPath},
+    object::{Digest, ObjectPath},
     title::{Title, TitleObject},
 };
 
-use super::{Described, Freshness, StoreError, content_digest, content_type, title_path};
+use super::{
+    Described, Freshness, StoreError, blocking, content_digest, content_type, io_error, missing_or,
+    object::{Object, Opened},
+    staging::{Sealed, Staging, digest_of, sweep},
+    title_path,
+};
 
-/// How many bytes are read at a time, and so held in memory for one answer.
-const PIECE_BYTES: u64 = 512 << 10;
 /// `.title.json` of a film of ten hours with ten renditions has 20 MB.
 const TITLE_BYTES_MAX: u64 = 64 << 20;
 /// Titles whose list of objects is kept in memory.
@@ -122,7 +118,7 @@ impl FileStore {
             content_type: known.content_type.clone(),
             freshness: Freshness::Immutable,
         };
-        Ok(Object { described, opened })
+        Ok(Object::new(described, opened))
     }
 
     /// An operator's file. Symbolic links are followed as long as they stay below `files`.
@@ -149,7 +145,7 @@ impl FileStore {
             content_type: content_type(path.as_str()).to_owned(),
             freshness: Freshness::Seconds(FILES_FRESH_S),
         };
-        Ok(Object { described, opened })
+        Ok(Object::new(described, opened))
     }
 
     /// The objects of a title by path, from memory if it was asked for lately.
@@ -247,9 +243,9 @@ impl FileStore {
     }
 
     fn rename_into_place(&self, sealed: &Sealed, title: &Title) -> Result<(), StoreError> {
-        let staged = &sealed.staging.folder;
-        let json =
-            serde_json::to_vec(title).map_err(|error| StoreError::Damaged { path: staged.clone(), reason: error.to_string() })?;
+        let staged = sealed.staging.folder();
+        let json = serde_json::to_vec(title)
+            .map_err(|error| StoreError::Damaged { path: staged.to_owned(), reason: error.to_string() })?;
         let file = staged.join(TITLE_FILE);
         fs::write(&file, json).and_then(|()| File::open(&file)?.sync_all()).map_err(io_error(&file))?;
         File::open(staged).and_then(|folder| folder.sync_all()).map_err(io_error(staged))?;
@@ -260,7 +256,7 @@ impl FileStore {
                 return Ok(());
             }
             // Somebody removed files of it: what is left makes room for the same bytes, whole.
-            let aside = sealed.staging.folder.with_extension("damaged");
+            let aside = staged.with_extension("damaged");
             fs::rename(&place, &aside).map_err(io_error(&place))?;
             fs::remove_dir_all(&aside).map_err(io_error(&aside))?;
         }
@@ -272,123 +268,6 @@ impl FileStore {
         let hint = self.folder("fingerprints").join(made_from.to_string());
         let new = hint.with_extension("new");
         fs::write(&new, format!("{title}\n")).and_then(|()| fs::rename(&new, &hint)).map_err(io_error(&hint))
-    }
-}
-
-/// Removes what is in `staging`, unless somebody works there now.
-fn sweep(staging: &Path) -> io::Result<()> {
-    let lock = lock_file(staging)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(()),
-        Err(TryLockError::Error(error)) => return Err(error),
-    }
-    for entry in fs::read_dir(staging)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn lock_file(staging: &Path) -> io::Result<File> {
-    File::options().write(true).create(true).truncate(false).open(staging.join(".lock"))
-}
-
-/// A title in the making: a folder that vanishes with this value unless it is published.
-#[derive(Debug)]
-pub(crate) struct Staging {
-    folder: PathBuf,
-    /// Shared: as long as it is held, nobody sweeps.
-    _lock: File,
-}
-
-/// A folder whose files are synced and digested.
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    staging: Staging,
-    pub(crate) objects: Vec<TitleObject>,
-    pub(crate) digest: Digest,
-}
-
-impl Staging {
-    fn new(staging: &Path) -> Result<Self, StoreError> {
-        let lock = lock_file(staging).and_then(|lock| lock.lock_shared().map(|()| lock)).map_err(io_error(staging))?;
-        let mut name = [0; 16];
-        aws_lc_rs::rand::fill(&mut name).map_err(|_| StoreError::Io {
-            path: staging.to_owned(),
-            reason: io::Error::other("the system has no random numbers"),
-        })?;
-        let folder = staging.join(format!("{:032x}", u128::from_be_bytes(name)));
-        fs::create_dir(&folder).map_err(io_error(&folder))?;
-        Ok(Self { folder, _lock: lock })
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Syncs and digests every file.
-    pub(crate) async fn seal(self) -> Result<Sealed, StoreError> {
-        blocking(move || {
-            let mut objects = Vec::new();
-            seal_folder(&self.folder, "", &mut objects)?;
-            objects.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-            Ok(Sealed { digest: content_digest(&objects), objects, staging: self })
-        })
-        .await
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        match fs::remove_dir_all(&self.folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(path = %self.folder.display(), %error, "left for the next start to remove");
-            }
-            _ => {}
-        }
-    }
-}
-
-fn seal_folder(folder: &Path, prefix: &str, objects: &mut Vec<TitleObject>) -> Result<(), StoreError> {
-    for entry in fs::read_dir(folder).map_err(io_error(folder))? {
-        let entry = entry.map_err(io_error(folder))?;
-        let file = entry.path();
-        let unfit = |reason: &str| StoreError::Damaged { path: file.clone(), reason: reason.into() };
-        let name = entry.file_name().into_string().map_err(|_| unfit("its name is not text"))?;
-        let path = format!("{prefix}{name}");
-        if entry.file_type().map_err(io_error(&file))?.is_dir() {
-            seal_folder(&file, &format!("{path}/"), objects)?;
-            continue;
-        }
-        ObjectPath::new(format!("/{path}")).map_err(|error| unfit(&error.to_string()))?;
-        let open = File::open(&file).map_err(io_error(&file))?;
-        let (digest, bytes) = digest_of(&open).map_err(io_error(&file))?;
-        open.sync_all().map_err(io_error(&file))?;
-        objects.push(TitleObject { content_type: object_type(&path).to_owned(), path, bytes, digest });
-    }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error(folder))
-}
-
-/// An initialisation or media segment of sound is told from one of pictures by its folder ("a1").
-fn object_type(path: &str) -> &'static str {
-    match content_type(path) {
-        "video/mp4" if path.starts_with('a') => "audio/mp4",
-        other => other,
-    }
-}
-
-fn digest_of(file: &File) -> io::Result<(Digest, u64)> {
-    let (mut hasher, mut piece, mut bytes) = (Hasher::new(), Vec::with_capacity(PIECE_BYTES as usize), 0);
-    loop {
-        piece.clear();
-        match file.take(PIECE_BYTES).read_to_end(&mut piece)? {
-            0 => return Ok((hasher.finish(), bytes)),
-            read => bytes += read as u64,
-        }
-        hasher.update(&piece);
     }
 }
 
@@ -418,165 +297,17 @@ impl TitleCache {
     }
 }
 
-/// An object that was found.
-#[derive(Debug)]
-pub struct Object {
-    described: Described,
-    opened: Opened,
-}
-
-impl Object {
-    /// What it is.
-    pub fn described(&self) -> &Described {
-        &self.described
-    }
-
-    /// Its bytes in `range`, which must lie within the object, in pieces.
-    pub fn read(self, range: Range<u64>) -> Pieces {
-        Pieces { state: State::Resting(Box::new(Rest { opened: self.opened, at: None, range })) }
-    }
-}
-
-/// An open file, and what it was when it was opened.
-#[derive(Debug)]
-struct Opened {
-    file: File,
-    path: PathBuf,
-    bytes: u64,
-    modified_ns: i128,
-    inode: u64,
-}
-
-impl Opened {
-    fn new(path: &Path) -> Result<Self, StoreError> {
-        let file = File::open(path).map_err(|reason| missing_or(path, &path.display().to_string(), reason))?;
-        let metadata = file.metadata().map_err(io_error(path))?;
-        if !metadata.is_file() {
-            return Err(StoreError::Damaged { path: path.to_owned(), reason: "it is not a file".into() });
-        }
-        let modified_ns = modified_ns(&metadata);
-        Ok(Self { file, path: path.to_owned(), bytes: metadata.len(), modified_ns, inode: metadata.ino() })
-    }
-
-    /// Whether nobody wrote to the file since it was opened.
-    fn check_unchanged(&self) -> Result<(), StoreError> {
-        let metadata = self.file.metadata().map_err(io_error(&self.path))?;
-        match (metadata.len(), modified_ns(&metadata)) == (self.bytes, self.modified_ns) {
-            true => Ok(()),
-            false => Err(StoreError::Damaged { path: self.path.clone(), reason: "it was changed while it was read".into() }),
-        }
-    }
-}
-
-fn modified_ns(metadata: &fs::Metadata) -> i128 {
-    i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec())
-}
-
-/// An object's bytes, read as they are asked for, one piece at a time. It ends with an error rather than with fewer bytes,
-/// or with bytes of another version.
-#[derive(Debug)]
-pub struct Pieces {
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Resting(Box<Rest>),
-    Reading(JoinHandle<Result<(Bytes, Box<Rest>), StoreError>>),
-    Ended,
-}
-
-/// What is still to be read.
-#[derive(Debug)]
-struct Rest {
-    opened: Opened,
-    /// Where the file's cursor is, once it was set.
-    at: Option<u64>,
-    range: Range<u64>,
-}
-
-impl Rest {
-    fn next_piece(mut self: Box<Self>) -> Result<(Bytes, Box<Self>), StoreError> {
-        let file = &mut self.opened.file;
-        if self.at != Some(self.range.start) {
-            file.seek(SeekFrom::Start(self.range.start)).map_err(io_error(&self.opened.path))?;
-        }
-        let wanted = PIECE_BYTES.min(self.range.end - self.range.start);
-        let mut piece = Vec::with_capacity(wanted as usize);
-        file.take(wanted).read_to_end(&mut piece).map_err(io_error(&self.opened.path))?;
-        self.opened.check_unchanged()?;
-        if piece.len() as u64 != wanted {
-            let reason = "it ends before its end".to_owned();
-            return Err(StoreError::Damaged { path: self.opened.path, reason });
-        }
-        self.range.start += wanted;
-        self.at = Some(self.range.start);
-        Ok((piece.into(), self))
-    }
-}
-
-impl Stream for Pieces {
-    type Item = Result<Bytes, StoreError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match std::mem::replace(&mut self.state, State::Ended) {
-                State::Ended => return Poll::Ready(None),
-                State::Resting(rest) if rest.range.is_empty() => return Poll::Ready(None),
-                State::Resting(rest) => {
-                    self.state = State::Reading(tokio::task::spawn_blocking(move || rest.next_piece()));
-                }
-                State::Reading(mut reading) => {
-                    let Poll::Ready(read) = Pin::new(&mut reading).poll(context) else {
-                        self.state = State::Reading(reading);
-                        return Poll::Pending;
-                    };
-                    return Poll::Ready(Some(match read {
-                        Ok(Ok((piece, rest))) => {
-                            self.state = State::Resting(rest);
-                            Ok(piece)
-                        }
-                        Ok(Err(error)) => Err(error),
-                        Err(_) => Err(StoreError::Stopped),
-                    }));
-                }
-            }
-        }
-    }
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
-    let path = path.to_owned();
-    move |reason| StoreError::Io { path, reason }
-}
-
-/// That `what` does not exist, if this is what `reason` says.
-fn missing_or(path: &Path, what: &str, reason: io::Error) -> StoreError {
-    match reason.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NotFound(what.to_owned()),
-        _ => io_error(path)(reason),
-    }
-}
-
-/// Runs `work`, which uses files, beside the runtime's own threads.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(StoreError::Stopped),
-        },
-    }
-}
-
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
+    use std::ops::Range;
+
     use futures_util::StreamExt as _;
 
     use super::*;
+    use crate::store::object::PIECE_BYTES;
 
     /// Publishes a title of a few small objects.
-    pub(crate) async fn publish(store: &FileStore, objects: &[(&str, &[u8])], made_from: Digest) -> Title {
+    async fn publish(store: &FileStore, objects: &[(&str, &[u8])], made_from: Digest) -> Title {
         let sealed = staged(store, objects).await.seal().await.unwrap();
         let title = title(&sealed, made_from);
         store.publish(sealed, title, made_from).await.unwrap()

@@ -4,8 +4,14 @@
 //! one step or not at all, and an object's bytes have the length and the entity tag that were announced, or reading fails.
 
 pub mod file;
+mod object;
+mod staging;
 
-use std::{fmt::Write as _, io, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    io,
+    path::{Path, PathBuf},
+};
 
 use wire::{
     object::{Digest, ObjectPath},
@@ -13,6 +19,7 @@ use wire::{
 };
 
 pub use file::FileStore;
+pub use object::{Object, Pieces};
 
 /// How long an object's bytes stay what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +90,30 @@ pub(crate) fn content_type(name: &str) -> &'static str {
         "json" => "application/json",
         "txt" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
+    }
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |reason| StoreError::Io { path, reason }
+}
+
+/// That `what` does not exist, if this is what `reason` says.
+fn missing_or(path: &Path, what: &str, reason: io::Error) -> StoreError {
+    match reason.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => StoreError::NotFound(what.to_owned()),
+        _ => io_error(path)(reason),
+    }
+}
+
+/// Runs `work`, which uses files, beside the runtime's own threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(StoreError::Stopped),
+        },
     }
 }
 
