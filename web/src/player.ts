@@ -220,6 +220,8 @@ export function showPlayer(main: HTMLElement, id: string): () => void {
   function tick(): void {
     const nowMs = performance.now();
     const level = hls?.levels[hls.currentLevel];
+    // hls.js leaves a chosen quality when it cannot be loaded.
+    if (hls?.autoLevelEnabled) quality.value = "-1";
     state.phase = phase();
     state.edge = route?.current.edge ?? null;
     state.edges = route?.names ?? [];
@@ -291,6 +293,8 @@ function settings(loader: HlsConfig["loader"]): Partial<HlsConfig> {
     manifestLoadPolicy: once,
     playlistLoadPolicy: once,
     fragLoadPolicy: once,
+    // A failure is an edge's, not a rendition's: hls.js would avoid the rendition for good.
+    errorPenaltyExpireMs: 5_000,
     // Segments are fragmented MP4, which needs no transmuxing and so no worker.
     enableWorker: false,
     abrEwmaDefaultEstimate: 2_000_000,
