@@ -1,1 +1,3 @@
-
+pub mod http;
+pub mod listener;
+pub mod tls;

@@ -1,0 +1,65 @@
+//! What the protocols count. Plain atomics, read when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Protocol;
+
+/// Counters of all workers together, since start unless named otherwise.
+#[derive(Debug, Default)]
+pub struct Counters {
+    protocols: [ProtocolCounters; 3],
+    /// Handshakes of TLS or QUIC that failed.
+    pub handshakes_failed: Count,
+    /// Connections closed at once because there were [`super::Limits::connections_max`].
+    pub refused_connections: Count,
+    /// Connections closed because a request head, a handshake or the next request took too long.
+    pub timed_out: Count,
+    /// Answers broken off because the client took nothing for [`super::Limits::write_stall_max`].
+    pub stalled: Count,
+    /// Requests refused because their head is larger than [`super::Limits::header_bytes_max`].
+    pub heads_too_large: Count,
+    /// Accepts that failed (too many open files, mostly).
+    pub accepts_failed: Count,
+}
+
+/// Counters of one protocol.
+#[derive(Debug, Default)]
+pub struct ProtocolCounters {
+    /// Connections open now.
+    pub open: Count,
+    /// Connections since start.
+    pub connections: Count,
+    /// Requests since start.
+    pub requests: Count,
+}
+
+impl Counters {
+    /// Those of one protocol.
+    pub fn of(&self, protocol: Protocol) -> &ProtocolCounters {
+        &self.protocols[protocol as usize]
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        self.protocols.iter().map(|protocol| protocol.open.value()).sum()
+    }
+}
+
+/// A counter.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Its value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn up(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn down(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,152 @@
+//! Sockets: for each worker a TCP listener and a UDP socket of its own, all on one port number (SO_REUSEPORT, socket(7)).
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Connections that the kernel keeps ready to be accepted, per worker.
+const BACKLOG: i32 = 1024;
+/// Buffers of a UDP socket: QUIC's datagrams come in bursts. The kernel may grant less (net.core.rmem_max).
+const UDP_BUFFER_BYTES: usize = 4 << 20;
+/// How many port numbers are tried when any will do and UDP must get the one that TCP got.
+const EPHEMERAL_TRIES: usize = 16;
+
+/// The bound sockets of all workers.
+#[derive(Debug)]
+pub struct Sockets {
+    addr: SocketAddr,
+    pairs: Vec<(TcpListener, UdpSocket)>,
+}
+
+/// Why an address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody has the port.
+    #[error("cannot listen on {addr}: the port is in use by another process ({transport})")]
+    InUse {
+        /// What was wanted.
+        addr: SocketAddr,
+        /// "TCP" or "UDP".
+        transport: &'static str,
+    },
+    /// The kernel says no.
+    #[error("cannot listen on {addr} ({transport}): {error}{}", hint(.error))]
+    Refused {
+        /// What was wanted.
+        addr: SocketAddr,
+        /// "TCP" or "UDP".
+        transport: &'static str,
+        /// Its words.
+        error: io::Error,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; the address is not one of this machine's",
+        _ => "",
+    }
+}
+
+impl Sockets {
+    /// Binds a pair for each of `workers` (at least one) to `addr`. Port 0 means any port that is free for TCP and UDP.
+    pub fn bind(addr: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        let tries = if addr.port() == 0 { EPHEMERAL_TRIES } else { 1 };
+        let mut last = None;
+        for _ in 0..tries {
+            match Self::bind_once(addr, workers) {
+                Ok(sockets) => return Ok(sockets),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.expect("there was a try"))
+    }
+
+    fn bind_once(addr: SocketAddr, workers: usize) -> Result<Self, BindError> {
+        // With SO_REUSEPORT a second edge of the same user would be let in beside the first and take half of its viewers. So the
+        // port is asked for without it first.
+        let probe = socket(addr, Type::STREAM, false)?;
+        let addr = local_addr(&probe, addr, Type::STREAM)?;
+        drop(probe);
+        drop(socket(addr, Type::DGRAM, false)?);
+        let pairs = (0..workers.max(1)).map(|_| {
+            let tcp = socket(addr, Type::STREAM, true)?;
+            tcp.listen(BACKLOG).map_err(|error| refused(addr, Type::STREAM, error))?;
+            let udp = socket(addr, Type::DGRAM, true)?;
+            // Less than asked for is no error, and what the kernel grants by default works too.
+            let _ = udp.set_recv_buffer_size(UDP_BUFFER_BYTES);
+            let _ = udp.set_send_buffer_size(UDP_BUFFER_BYTES);
+            Ok((tcp.into(), udp.into()))
+        });
+        Ok(Self { addr, pairs: pairs.collect::<Result<_, _>>()? })
+    }
+
+    /// The address with the port that was bound.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The pairs, one per worker.
+    pub fn into_pairs(self) -> Vec<(TcpListener, UdpSocket)> {
+        self.pairs
+    }
+}
+
+fn socket(addr: SocketAddr, kind: Type, shared: bool) -> Result<Socket, BindError> {
+    let open = || {
+        let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+        let socket = Socket::new(Domain::for_address(addr), kind, Some(protocol))?;
+        if addr.is_ipv6() {
+            // `[::]` takes IPv4 too.
+            socket.set_only_v6(false)?;
+        }
+        if kind == Type::STREAM {
+            // Connections of an edge that just ended do not keep the port.
+            socket.set_reuse_address(true)?;
+        }
+        socket.set_reuse_port(shared)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&addr.into())?;
+        Ok(socket)
+    };
+    open().map_err(|error| refused(addr, kind, error))
+}
+
+fn local_addr(socket: &Socket, addr: SocketAddr, kind: Type) -> Result<SocketAddr, BindError> {
+    let local = socket.local_addr().map_err(|error| refused(addr, kind, error))?;
+    Ok(local.as_socket().unwrap_or(addr))
+}
+
+fn refused(addr: SocketAddr, kind: Type, error: io::Error) -> BindError {
+    let transport = if kind == Type::STREAM { "TCP" } else { "UDP" };
+    match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::InUse { addr, transport },
+        _ => BindError::Refused { addr, transport, error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_one_port_number_on_tcp_and_udp() {
+        let sockets = Sockets::bind("127.0.0.1:0".parse().expect("an address"), 3).expect("binds");
+        let addr = sockets.addr();
+        assert_ne!(addr.port(), 0);
+        for (tcp, udp) in sockets.into_pairs() {
+            assert_eq!((tcp.local_addr().expect("bound"), udp.local_addr().expect("bound")), (addr, addr));
+        }
+    }
+
+    #[test]
+    fn a_port_that_another_edge_has_is_said_to_be_in_use() {
+        let first = Sockets::bind("127.0.0.1:0".parse().expect("an address"), 1).expect("binds");
+        let error = Sockets::bind(first.addr(), 1).expect_err("in use");
+        assert_eq!(error.to_string(), format!("cannot listen on {}: the port is in use by another process (TCP)", first.addr()));
+    }
+}

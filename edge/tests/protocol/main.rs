@@ -1,0 +1,6 @@
+//! The protocol layer, without a cache behind it: each behaviour on HTTP/1.1, HTTP/2 and HTTP/3 alike, with real sockets.
+
+mod drain;
+mod exchange;
+mod hostile;
+mod support;
