@@ -36,7 +36,7 @@ struct Written {
 #[derive(Debug)]
 enum Value {
     Scalar(Scalar),
-    List(Vec<(usize, Value)>),
+    List(Vec<(usize, Self)>),
     Table,
 }
 

@@ -173,7 +173,7 @@ impl Connection {
                 let mut stream = sender.clone().send_request(request.map(|_| ())).await?;
                 stream.finish().await?;
                 let (head, ()) = stream.recv_response().await?.into_parts();
-                Ok((head, ClientBody(Receiver::Quic(stream))))
+                Ok((head, ClientBody(Receiver::Quic(Box::new(stream)))))
             }
         }
     }
@@ -190,7 +190,7 @@ pub struct ClientBody(Receiver);
 
 enum Receiver {
     Tcp(hyper::body::Incoming),
-    Quic(::h3::client::RequestStream<h3::BidiStream, Bytes>),
+    Quic(Box<::h3::client::RequestStream<h3::BidiStream, Bytes>>),
 }
 
 impl ClientBody {
