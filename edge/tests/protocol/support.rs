@@ -23,24 +23,24 @@ use tokio::{sync::Notify, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// What [`Echo`] sends for `/bytes/N`.
-pub fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 31 + at / 251) as u8).collect()
 }
 
 /// Answers by the path: `/bytes/N` a body of N bytes; `/sevens/N` one that costs nothing to make; `/broken/N` announces twice the N bytes that it sends; `/gated` ten bytes, then ten more once
 /// the gate is opened; `/headers` the request's own words.
 #[derive(Default)]
-pub struct Echo {
-    pub gate: Notify,
-    pub gated: Notify,
-    pub dropped: Arc<Dropped>,
+pub(crate) struct Echo {
+    pub(crate) gate: Notify,
+    pub(crate) gated: Notify,
+    pub(crate) dropped: Arc<Dropped>,
 }
 
 /// Tells when a gated body was dropped.
 #[derive(Default)]
-pub struct Dropped {
-    pub count: AtomicU64,
-    pub notify: Notify,
+pub(crate) struct Dropped {
+    pub(crate) count: AtomicU64,
+    pub(crate) notify: Notify,
 }
 
 struct Guard(Arc<Dropped>);
@@ -52,7 +52,7 @@ impl Drop for Guard {
     }
 }
 
-pub struct Shared(pub Arc<Echo>);
+pub(crate) struct Shared(pub(crate) Arc<Echo>);
 
 impl Handler for Shared {
     async fn handle(&self, request: Request) -> Response {
@@ -96,19 +96,19 @@ impl Handler for Shared {
     }
 }
 
-pub struct Running {
-    pub addr: SocketAddr,
-    pub echo: Arc<Echo>,
-    pub counters: Arc<Counters>,
-    pub drain: CancellationToken,
-    pub tls: Tls,
-    pub client_tls: Arc<rustls::ClientConfig>,
-    pub dir: TempDir,
-    pub task: JoinHandle<std::io::Result<()>>,
+pub(crate) struct Running {
+    pub(crate) addr: SocketAddr,
+    pub(crate) echo: Arc<Echo>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) drain: CancellationToken,
+    pub(crate) tls: Tls,
+    pub(crate) client_tls: Arc<rustls::ClientConfig>,
+    pub(crate) dir: TempDir,
+    pub(crate) task: JoinHandle<std::io::Result<()>>,
 }
 
 /// Starts a server with two workers.
-pub fn start(limits: Limits) -> Running {
+pub(crate) fn start(limits: Limits) -> Running {
     let dir = tempfile::tempdir().expect("a directory");
     write_certificate(dir.path());
     let tls = Tls::load(&dir.path().join("edge.crt"), &dir.path().join("edge.key")).expect("a certificate");
@@ -122,13 +122,13 @@ pub fn start(limits: Limits) -> Running {
 }
 
 /// Writes a new certificate for 127.0.0.1 and its key to `edge.crt` and `edge.key`.
-pub fn write_certificate(dir: &Path) {
+pub(crate) fn write_certificate(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).expect("a certificate");
     std::fs::write(dir.join("edge.crt"), made.cert.pem()).expect("writes");
     std::fs::write(dir.join("edge.key"), made.signing_key.serialize_pem()).expect("writes");
 }
 
-pub fn trusting(dir: &Path) -> Arc<rustls::ClientConfig> {
+pub(crate) fn trusting(dir: &Path) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(dir.join("edge.crt")).expect("a certificate")).expect("usable");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -137,23 +137,23 @@ pub fn trusting(dir: &Path) -> Arc<rustls::ClientConfig> {
 }
 
 impl Running {
-    pub async fn connect(&self, protocol: Protocol) -> Connection {
+    pub(crate) async fn connect(&self, protocol: Protocol) -> Connection {
         Connection::connect(protocol, self.addr, "127.0.0.1", self.client_tls.clone()).await.expect("connects")
     }
 
     /// Ends the server and waits for it.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.drain.cancel();
         self.task.await.expect("no panic").expect("ends well");
     }
 }
 
 /// The whole answer to a GET.
-pub async fn fetch(connection: &Connection, path: &str) -> Result<(Parts, Vec<u8>), edge::http::client::ClientError> {
+pub(crate) async fn fetch(connection: &Connection, path: &str) -> Result<(Parts, Vec<u8>), edge::http::client::ClientError> {
     fetch_as(connection, Method::GET, path, HeaderMap::new()).await
 }
 
-pub async fn fetch_as(
+pub(crate) async fn fetch_as(
     connection: &Connection,
     method: Method,
     path: &str,
