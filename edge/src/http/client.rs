@@ -29,7 +29,8 @@ enum Sender {
     /// One request at a time, each waiting for the one before.
     Http1(Arc<Mutex<http1::SendRequest<Empty<Bytes>>>>),
     Http2(http2::SendRequest<Empty<Bytes>>),
-    Http3(::h3::client::SendRequest<h3::Opener, Bytes>),
+    /// Locked for as long as it is cloned: the futures in it are not to be shared between threads.
+    Http3(parking_lot::Mutex<::h3::client::SendRequest<h3::Opener, Bytes>>),
 }
 
 /// Why there is no answer, or no more of it.
@@ -136,7 +137,7 @@ impl Connection {
         let driver = tokio::spawn(async move {
             connection.wait_idle().await;
         });
-        Ok(Self { sender: Sender::Http3(sender), driver, _endpoint: Some(endpoint) })
+        Ok(Self { sender: Sender::Http3(sender.into()), driver, _endpoint: Some(endpoint) })
     }
 
     /// Sends a request without a body. Requests on one connection of HTTP/2 or HTTP/3 go side by side.
@@ -170,7 +171,8 @@ impl Connection {
             }
             Sender::Http3(sender) => {
                 *request.uri_mut() = absolute;
-                let mut stream = sender.clone().send_request(request.map(|_| ())).await?;
+                let mut sender = sender.lock().clone();
+                let mut stream = sender.send_request(request.map(|_| ())).await?;
                 stream.finish().await?;
                 let (head, ()) = stream.recv_response().await?.into_parts();
                 Ok((head, ClientBody(Receiver::Quic(Box::new(stream)))))
