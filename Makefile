@@ -1,0 +1,75 @@
+# Larder. `make demo` and `make test` are the two to know; each installs what it needs and lacks, says so, and is quick the
+# second time. What is built and installed goes to the cache directory, outside of the clone; only web/ has its own.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test web build lint docs bench tools-build tools-web tools-demo tools-test
+
+export LARDER_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/larder
+export CARGO_TARGET_DIR ?= $(LARDER_CACHE)/target
+export LARDER_TEST_PYTHON ?= $(LARDER_CACHE)/python/bin/python
+# A newer node than the system's stands here where that was too old.
+export PATH := $(LARDER_CACHE)/node/node_modules/.bin:$(PATH)
+
+# One profile for everything, so that `make demo` and `make test` share what is built.
+CARGO_FLAGS := --release --locked
+CRATES := larder wire cache edge origin control benches fuzz
+
+help:
+	@echo 'make demo    run origin, control and two edges here, with a clip to watch; Ctrl-C ends it'
+	@echo '             INPUT=film.mp4 your own film; ONCE=1 plays it all twice, checks every byte, and ends'
+	@echo 'make test    everything that must hold, a browser and a foreign HTTP/3 client included'
+	@echo 'make build   the binary, with the player in it: $(CARGO_TARGET_DIR)/release/larder'
+	@echo 'make web     the player alone'
+	@echo 'make lint    formatting and clippy'
+	@echo 'make docs    the documentation of the code'
+	@echo 'make bench   the benchmarks'
+
+demo: tools-demo build
+	@$(CARGO_TARGET_DIR)/release/larder demo $(if $(INPUT),--input '$(INPUT)') $(if $(ONCE),--once) $(ARGS)
+
+build: tools-build web/dist/index.html
+	@cargo build $(CARGO_FLAGS) --bin larder
+
+web: web/dist/index.html
+
+test: tools-test web/dist/index.html lint docs
+	@cd web && npm test
+	@if cargo nextest --version >/dev/null 2>&1; then \
+	    cargo nextest run $(CARGO_FLAGS) --workspace; \
+	else \
+	    cargo test $(CARGO_FLAGS) --workspace --all-targets; \
+	fi
+
+lint: tools-build
+	@cargo fmt --all --check
+	@cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+
+docs: tools-build
+	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps $(CRATES:%=-p %)
+
+bench: tools-build
+	@cargo bench --locked -p benches
+
+# npm writes this file when it has installed everything.
+web/node_modules/.package-lock.json: web/package-lock.json | tools-web
+	@echo 'installing npm packages into web/node_modules'
+	@cd web && npm ci --no-fund --no-audit
+	@touch $@
+
+web/dist/index.html: web/node_modules/.package-lock.json web/package.json web/build.mjs web/tsconfig.json web/index.html $(wildcard web/src/*)
+	@cd web && npm run --silent build
+
+tools-build:
+	@tools/install.sh build
+
+tools-web:
+	@tools/install.sh web
+
+tools-demo:
+	@tools/install.sh build web media
+
+tools-test:
+	@tools/install.sh build web media browser python
