@@ -1,0 +1,248 @@
+//! Where a token stands in a request: path, query or cookie. Putting it there, and taking it out.
+
+use super::{PACKAGE, Refusal, TARGET_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::object::ObjectPath;
+
+/// How a token came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// In a segment or a `;` parameter of the path: relative URLs inherit it.
+    Path,
+    /// In the query.
+    Query,
+    /// In a cookie.
+    Cookie,
+}
+
+/// A token as a client presents it. Nothing about it is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presented {
+    /// The JWT in compact form.
+    pub token: String,
+    /// The absolute URI of the request without the package.
+    pub uri: String,
+    pub carrier: Carrier,
+}
+
+/// A request's target, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The path without the package, otherwise as it came: nothing is decoded or normalised. A token is checked against the
+    /// *normalised* URI, so serve only paths for which that is the same, such as an [`ObjectPath`].
+    pub path: String,
+    /// The query without the package.
+    pub query: Option<String>,
+    /// The token, if there is one.
+    pub presented: Option<Presented>,
+}
+
+/// Looks for a token in a request, first in the path, then in the query, then in the `Cookie` headers.
+///
+/// RFC 9246 §2: "The URI Signing Package will be found by parsing any path-style parameters and form-style parameters looking
+/// for a key name matching the URI Signing Package Attribute. Both parameter styles MUST be supported [...] The first matching
+/// parameter SHOULD be taken". A token may also stand in a path segment of its own, as Traffic Server has it, which leaves no
+/// trace when it is taken out. Cookies are those of §3.3.
+pub fn find<'a>(
+    scheme: &str,
+    authority: &str,
+    path_and_query: &str,
+    mut cookies: impl Iterator<Item = &'a str>,
+) -> Result<Found, Refusal> {
+    if !path_and_query.starts_with('/') {
+        return Err(Refusal::Target("it does not begin with a slash"));
+    }
+    if path_and_query.len() > TARGET_BYTES_MAX {
+        return Err(Refusal::Target("it is too long"));
+    }
+    let (path, query) = path_and_query.split_once('?').map_or((path_and_query, None), |(path, query)| (path, Some(query)));
+    let mut found = Found { path: path.into(), query: query.map(Into::into), presented: None };
+    let (token, carrier) = if let Some(package) = Package::in_path(path)? {
+        found.path = package.without(path);
+        if !found.path.starts_with('/') {
+            found.path.insert(0, '/');
+        }
+        (package.token, Carrier::Path)
+    } else if let Some(package) = query.map_or(Ok(None), Package::in_query)? {
+        found.query = query.map(|query| package.without(query)).filter(|rest| !rest.is_empty());
+        (package.token, Carrier::Query)
+    } else if let Some(token) = cookies.find_map(in_cookie) {
+        (token, Carrier::Cookie)
+    } else {
+        return Ok(found);
+    };
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Refusal::TooLong(token.len()));
+    }
+    let mut uri = format!("{scheme}://{authority}{}", found.path);
+    if let Some(query) = &found.query {
+        uri.push('?');
+        uri.push_str(query);
+    }
+    found.presented = Some(Presented { token: token.into(), uri, carrier });
+    Ok(found)
+}
+
+/// A package inside a path or a query: from the first character of its name to the last of its token.
+struct Package<'a> {
+    start: usize,
+    end: usize,
+    token: &'a str,
+}
+
+impl<'a> Package<'a> {
+    /// Path-style parameters (RFC 6570 §3.2.7) begin with a semicolon, segments with a slash.
+    fn in_path(path: &'a str) -> Result<Option<Self>, Refusal> {
+        Self::after(path, |before| before.ends_with(['/', ';']))
+    }
+
+    /// Form-style parameters (RFC 6570 §3.2.8, §3.2.9) begin with a question mark, which `query` is without, or an ampersand.
+    fn in_query(query: &'a str) -> Result<Option<Self>, Refusal> {
+        let package = Self::after(query, |before| before.is_empty() || before.ends_with('&'))?;
+        match package {
+            // By the letter of §2.1.15 the question mark would go too, and the rest would join a path that is not what is served.
+            Some(package) if package.end < query.len() && !is_sub_delimiter(query.as_bytes()[package.end]) => {
+                Err(Refusal::Target("its token is followed by something that is not another parameter"))
+            }
+            package => Ok(package),
+        }
+    }
+
+    fn after(text: &'a str, begins: impl Fn(&str) -> bool) -> Result<Option<Self>, Refusal> {
+        let is_package = |start: &usize| begins(&text[..*start]) && text[start + PACKAGE.len()..].starts_with('=');
+        let Some(start) = text.match_indices(PACKAGE).map(|(start, _)| start).find(is_package) else { return Ok(None) };
+        let token = &text[start + PACKAGE.len() + 1..];
+        let token = &token[..token.find(|c| !is_token_char(c)).unwrap_or(token.len())];
+        let end = start + PACKAGE.len() + 1 + token.len();
+        match text.as_bytes().get(end) {
+            Some(next) if !is_sub_delimiter(*next) && !b":/?#[]@".contains(next) => {
+                Err(Refusal::Target("its token runs into something else"))
+            }
+            _ => Ok(Some(Self { start, end, token })),
+        }
+    }
+
+    /// RFC 9246 §2.1.15: "If the signed JWT is terminated by anything other than a sub-delimiter [...], everything from the
+    /// reserved character [...] that precedes the URI Signing Package Attribute to the last character of the signed JWT will be
+    /// removed, inclusive. Otherwise, everything from the first character of the URI Signing Package Attribute to the
+    /// sub-delimiter that terminates the signed JWT will be removed, inclusive."
+    fn without(&self, text: &str) -> String {
+        let (start, end) = match text.as_bytes().get(self.end) {
+            Some(next) if is_sub_delimiter(*next) => (self.start, self.end + 1),
+            _ => (self.start.saturating_sub(1), self.end),
+        };
+        format!("{}{}", &text[..start], &text[end..])
+    }
+}
+
+/// The token in a `Cookie` header's value (RFC 6265 §4.2.1).
+fn in_cookie(header: &str) -> Option<&str> {
+    let pairs = header.split(';').filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(name, _)| *name == PACKAGE).map(|(_, token)| token).next()
+}
+
+const fn is_token_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
+/// RFC 3986 §2.2.
+fn is_sub_delimiter(byte: u8) -> bool {
+    b"!$&'()*+,;=".contains(&byte)
+}
+
+/// The URL of `path` at `base_url` (`https://edge.example:8443`), with the token in a path segment: what a playlist there names
+/// by relative URLs has the token too.
+pub fn in_path(base_url: &str, token: &str, path: &ObjectPath) -> String {
+    format!("{}/{PACKAGE}={token}{path}", base_url.trim_end_matches('/'))
+}
+
+/// `url` with the token in its query.
+pub fn in_query(url: &str, token: &str) -> String {
+    let (url, fragment) = url.split_once('#').map_or((url, String::new()), |(url, fragment)| (url, format!("#{fragment}")));
+    let joint = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{joint}{PACKAGE}={token}{fragment}")
+}
+
+/// The value of a `Cookie` header with the token.
+pub fn cookie(token: &str) -> String {
+    format!("{PACKAGE}={token}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(target: &str, cookies: &[&str]) -> Result<(String, Option<String>, Option<(Carrier, String)>), Refusal> {
+        let found = find("https", "e", target, cookies.iter().copied())?;
+        let query = found.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
+        if let Some(presented) = &found.presented {
+            assert_eq!(presented.uri, format!("https://e{}{query}", found.path));
+        }
+        Ok((found.path, found.query, found.presented.map(|presented| (presented.carrier, presented.token))))
+    }
+
+    #[test]
+    fn the_package_is_found_and_removed_as_the_rfc_says() {
+        let pkg = "URISigningPackage=a.b-_.c";
+        for (target, path, query, carrier) in [
+            ("/PKG/titles/x/1.ts", "/titles/x/1.ts", None, Carrier::Path),
+            ("/hello/PKG/Something/Else", "/hello/Something/Else", None, Carrier::Path),
+            ("/titles/x;PKG/1.ts", "/titles/x/1.ts", None, Carrier::Path),
+            ("/titles/x;PKG;v=1/1.ts", "/titles/x;v=1/1.ts", None, Carrier::Path),
+            ("/titles/1.ts;PKG", "/titles/1.ts", None, Carrier::Path),
+            ("/PKG", "/", None, Carrier::Path),
+            ("/a/PKG?come=data", "/a", Some("come=data"), Carrier::Path),
+            ("/media/path?come=data&PKG&other=data", "/media/path", Some("come=data&other=data"), Carrier::Query),
+            ("/media/path?come=data&PKG", "/media/path", Some("come=data"), Carrier::Query),
+            ("/media/path?PKG&other=data", "/media/path", Some("other=data"), Carrier::Query),
+            ("/media/path?PKG", "/media/path", None, Carrier::Query),
+        ] {
+            let expected = (path.into(), query.map(Into::into), Some((carrier, "a.b-_.c".into())));
+            assert_eq!(found(&target.replace("PKG", pkg), &[]), Ok(expected), "{target}");
+        }
+    }
+
+    #[test]
+    fn cookies_are_searched_when_the_uri_has_no_token() {
+        let cookies = ["a=b", "x=y; URISigningPackage=a.b.c; z"];
+        assert_eq!(found("/p?q", &cookies), Ok(("/p".into(), Some("q".into()), Some((Carrier::Cookie, "a.b.c".into())))));
+        let both = found("/URISigningPackage=d.e.f/p", &cookies).unwrap();
+        assert_eq!(both.2, Some((Carrier::Path, "d.e.f".into())));
+    }
+
+    #[test]
+    fn names_that_only_look_like_the_package_are_not_it() {
+        for target in
+            ["/", "/a?xURISigningPackage=a.b.c", "/aURISigningPackage=a.b.c/", "/URISigningPackageX=a/", "/URISigningPackage"]
+        {
+            let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q.to_owned())));
+            assert_eq!(found(target, &["URISigningPackages=a.b.c"]), Ok((path.into(), query, None)), "{target}");
+        }
+    }
+
+    #[test]
+    fn targets_that_would_be_read_in_two_ways_are_refused() {
+        for target in [
+            "*",
+            "a/URISigningPackage=a.b.c/b",
+            "/a?URISigningPackage=a.b.c/../x",
+            "/a?URISigningPackage=a.b.c?x",
+            "/URISigningPackage=a.b.c%41/b",
+            "/a;URISigningPackage=a.b.c~/b",
+        ] {
+            assert!(matches!(found(target, &[]), Err(Refusal::Target(_))), "{target}");
+        }
+        assert!(matches!(found(&format!("/{}", "a".repeat(TARGET_BYTES_MAX)), &[]), Err(Refusal::Target(_))));
+        let long = "a".repeat(TOKEN_BYTES_MAX + 1);
+        assert_eq!(found(&format!("/URISigningPackage={long}/b"), &[]), Err(Refusal::TooLong(TOKEN_BYTES_MAX + 1)));
+        assert_eq!(found("/b", &[&format!("URISigningPackage={long}")]), Err(Refusal::TooLong(TOKEN_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn tokens_are_put_where_they_are_found() {
+        let path = ObjectPath::new("/titles/x/master.m3u8").unwrap();
+        assert_eq!(in_path("https://e:1/", "a.b.c", &path), "https://e:1/URISigningPackage=a.b.c/titles/x/master.m3u8");
+        assert_eq!(in_query("https://e/p", "a.b.c"), "https://e/p?URISigningPackage=a.b.c");
+        assert_eq!(in_query("https://e/p?q=1#t", "a.b.c"), "https://e/p?q=1&URISigningPackage=a.b.c#t");
+        assert_eq!(in_cookie(&cookie("a.b.c")), Some("a.b.c"));
+    }
+}
