@@ -8,6 +8,8 @@ use wire::object::Digest;
 
 /// The longest file a secret is read from, in bytes.
 const FILE_BYTES_MAX: u64 = 4096;
+/// The shortest secret, in bytes: fewer could be tried one after the other.
+const SECRET_BYTES_MIN: usize = 16;
 
 /// A secret, known by its digest: comparing digests is constant in time whatever the length of what a stranger sends.
 pub(crate) struct Secret(Digest);
@@ -22,6 +24,9 @@ impl Secret {
         let secret = text.trim_ascii();
         if secret.is_empty() {
             return Err(SecretError::Empty);
+        }
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(SecretError::TooShort);
         }
         if !secret.iter().all(u8::is_ascii_graphic) {
             return Err(SecretError::Characters);
@@ -49,6 +54,9 @@ pub enum SecretError {
     /// Nothing but white space.
     #[error("it is empty; put a long random secret into it (for example: openssl rand -hex 32)")]
     Empty,
+    /// Shorter than 16 bytes.
+    #[error("it is shorter than {SECRET_BYTES_MIN} characters; make a long random one (for example: openssl rand -hex 32)")]
+    TooShort,
     /// Spaces inside, or not ASCII: no HTTP header carries it.
     #[error("it has a space or a character that is not visible ASCII")]
     Characters,
@@ -72,16 +80,16 @@ mod tests {
 
     #[test]
     fn only_the_whole_secret_in_a_bearer_header_opens() {
-        let secret = secret(" s3cret\n").unwrap();
+        let secret = secret(" 0123456789-s3cret\n").unwrap();
         for (header, opens) in [
-            ("Bearer s3cret", true),
-            ("bearer  s3cret", true),
-            ("Bearer s3cre", false),
-            ("Bearer s3cretx", false),
+            ("Bearer 0123456789-s3cret", true),
+            ("bearer  0123456789-s3cret", true),
+            ("Bearer 0123456789-s3cre", false),
+            ("Bearer 0123456789-s3cretx", false),
             ("Bearer", false),
             ("Bearer ", false),
-            ("Basic s3cret", false),
-            ("s3cret", false),
+            ("Basic 0123456789-s3cret", false),
+            ("0123456789-s3cret", false),
         ] {
             let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(header))]);
             assert_eq!(secret.is_presented(&headers), opens, "{header}");
@@ -92,7 +100,8 @@ mod tests {
     #[test]
     fn files_without_a_usable_secret_are_refused() {
         assert!(matches!(secret(" \n"), Err(SecretError::Empty)));
-        assert!(matches!(secret("two words"), Err(SecretError::Characters)));
+        assert!(matches!(secret(" 0123456789abcde\n"), Err(SecretError::TooShort)));
+        assert!(matches!(secret("two words, not one"), Err(SecretError::Characters)));
         assert!(matches!(secret(&"x".repeat(5000)), Err(SecretError::TooLong)));
         assert!(matches!(Secret::read(Path::new("/nowhere/token")), Err(SecretError::Unreadable(_))));
     }

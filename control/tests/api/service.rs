@@ -18,8 +18,8 @@ use wire::{
 
 use crate::description::Description;
 
-pub(crate) const OPERATOR: &str = "operator-secret";
-pub(crate) const EDGE: &str = "edge-secret";
+pub(crate) const OPERATOR: &str = "the-secret-of-operators";
+pub(crate) const EDGE: &str = "the-secret-of-edges";
 pub(crate) const ISSUER: &str = "larder.test";
 
 /// A running control. Dropping it stops it without ceremony.
