@@ -1,3 +1,260 @@
+//! The edge: the appliance that serves players, from RAM, over HTTP/3, HTTP/2 and HTTP/1.1.
+//!
+//! Start at [`Edge`], then read `serve`: the life of a request. Requests run `http → serve → {request, range, fill, respond}`; serving is on
+//! worker threads, one runtime each, and reports to control and answers to operators are on a thread of their own.
+
+mod admin;
+pub mod config;
+mod fill;
 pub mod http;
 pub mod listener;
+mod metrics;
+mod range;
+mod refused;
+mod report;
+mod request;
+mod respond;
+mod serve;
 pub mod tls;
+mod upstream;
+mod visit;
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use cache::Cache;
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+use wire::{
+    report::Registration,
+    token::{KeyError, KeySet, Rules, Verifier},
+};
+
+use crate::{
+    admin::Standing,
+    config::Config,
+    fill::Origin,
+    http::Server,
+    listener::{BindError, Sockets},
+    metrics::{Gauges, Metrics},
+    report::Reporter,
+    respond::Responder,
+    serve::Serving,
+    tls::{Tls, TlsError},
+};
+
+pub use upstream::UpstreamConfigError;
+
+/// The longest file that keys are read from, in bytes.
+const KEYS_BYTES_MAX: u64 = 1 << 20;
+/// How long an edge that has ended tries to tell control so.
+const LAST_WORD_MAX: Duration = Duration::from_secs(2);
+
+/// An edge that is bound to its ports and ready to run.
+pub struct Edge {
+    addr: SocketAddr,
+    admin_addr: SocketAddr,
+    tls: Tls,
+    server: Server,
+    serving: Arc<Serving>,
+    admin: TcpListener,
+    gauges: Arc<Gauges>,
+    reporter: Option<Reporter>,
+}
+
+/// Why an edge does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Where players should reach it.
+    #[error(transparent)]
+    Listen(#[from] BindError),
+    /// Where operators should reach it.
+    #[error(
+        "cannot listen on {addr} for operators: {reason}; choose another address for admin_listen, or stop what uses this one"
+    )]
+    AdminListen {
+        /// What was wanted.
+        addr: SocketAddr,
+        /// The system's words.
+        reason: io::Error,
+    },
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The file with the keys that tokens are checked with.
+    #[error("cannot read the keys in {}: {reason}; tokens.keys_file is a JWK set of at most 1 MiB", .file.display())]
+    KeysFile {
+        /// Where.
+        file: PathBuf,
+        /// The system's words.
+        reason: io::Error,
+    },
+    /// The keys themselves.
+    #[error("cannot use the keys in {}: {reason}", .file.display())]
+    Keys {
+        /// Where.
+        file: PathBuf,
+        /// Which key, and why.
+        reason: KeyError,
+    },
+    /// The origin, as it is configured.
+    #[error("origin: {0}")]
+    Origin(#[source] UpstreamConfigError),
+    /// Control, as it is configured.
+    #[error("control: {0}")]
+    Control(#[source] UpstreamConfigError),
+}
+
+impl Edge {
+    /// Reads certificate, keys and secrets, and binds all ports. Asks nobody: neither origin nor control need be up.
+    pub async fn open(config: Config) -> Result<Self, OpenError> {
+        let tls = Tls::load(&config.tls.certificate_file, &config.tls.key_file)?;
+        let verifier = verifier(&config.tokens)?;
+        let origin = Arc::new(Origin::new(&config.origin).map_err(OpenError::Origin)?);
+        let reporter = match &config.control {
+            Some(control) => {
+                Some(Reporter::new(control, config.name.clone(), registration(&config)).map_err(OpenError::Control)?)
+            }
+            None => None,
+        };
+        let sockets = Sockets::bind(config.listen, config.workers.get())?;
+        let (admin, admin_addr) =
+            listen(config.admin_listen).map_err(|reason| OpenError::AdminListen { addr: config.admin_listen, reason })?;
+        let cache = Cache::new(config.cache);
+        let metrics = Arc::new(Metrics::new());
+        let serving = Serving {
+            verifier,
+            open_paths: config.tokens.open_paths,
+            cache: cache.clone(),
+            origin: origin.clone(),
+            responder: Responder::new(&config.name, config.allowed_origins),
+            metrics: metrics.clone(),
+        };
+        let protocols = Arc::default();
+        let gauges = Arc::new(Gauges { metrics, protocols: Arc::clone(&protocols), cache, origin });
+        Ok(Self {
+            addr: sockets.addr(),
+            admin_addr,
+            tls: tls.clone(),
+            server: Server { sockets, tls, limits: config.limits, counters: protocols },
+            serving: Arc::new(serving),
+            admin,
+            gauges,
+            reporter,
+        })
+    }
+
+    /// Where players reach it, on TCP and UDP.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where operators reach it.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin_addr
+    }
+
+    /// Its certificate, which can be read anew while it runs ([`Tls::reload`]).
+    pub fn tls(&self) -> Tls {
+        self.tls.clone()
+    }
+
+    /// Serves until `stop`; then takes nobody new, finishes what is being sent (for `limits.drain_timeout` at most), and returns.
+    ///
+    /// # Errors
+    /// When a thread cannot be started or a worker broke.
+    pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
+        let (standing, seen) = watch::channel(Standing::Starting);
+        let (done, minded) = oneshot::channel();
+        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new().name("control".into()).spawn(move || {
+            runtime.block_on(mind(self.admin, self.gauges, self.reporter, seen));
+            let _ = done.send(());
+        })?;
+        let mut server = pin!(self.server.run(self.serving, stop.clone()));
+        standing.send_replace(Standing::Ready);
+        let served = tokio::select! {
+            served = &mut server => served,
+            () = stop.cancelled() => {
+                standing.send_replace(Standing::Draining);
+                server.await
+            }
+        };
+        standing.send_replace(Standing::Ended);
+        // An error means that the thread is gone already.
+        let _ = minded.await;
+        served
+    }
+}
+
+/// Minds everything but players, until the edge has ended and control knows.
+async fn mind(admin: TcpListener, gauges: Arc<Gauges>, reporter: Option<Reporter>, standing: watch::Receiver<Standing>) {
+    let mut end = standing.clone();
+    let last_word_max = if reporter.is_some() { LAST_WORD_MAX } else { Duration::ZERO };
+    let ended = async {
+        // An error means that nobody runs the edge any more.
+        let _ = end.wait_for(|standing| *standing == Standing::Ended).await;
+        sleep(last_word_max).await;
+    };
+    let told = async {
+        match reporter {
+            Some(reporter) => reporter.run(&gauges, standing.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        served = admin::serve(admin, gauges.clone(), standing.clone()) => tracing::error!(?served, "operators are not answered any more"),
+        () = told => {}
+        () = ended => {}
+    }
+}
+
+fn verifier(tokens: &config::Tokens) -> Result<Verifier, OpenError> {
+    let file = &tokens.keys_file;
+    let text = read_text(file).map_err(|reason| OpenError::KeysFile { file: file.clone(), reason })?;
+    let keys = KeySet::from_jwks(&text).map_err(|reason| OpenError::Keys { file: file.clone(), reason })?;
+    let rules = Rules {
+        issuers: vec![tokens.issuer.clone()],
+        audience: tokens.audience.clone(),
+        leeway_s: tokens.leeway.as_secs(),
+        remembered_max: tokens.remembered_max,
+        ..Rules::default()
+    };
+    Ok(Verifier::new(keys, rules))
+}
+
+fn read_text(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(file)?.take(KEYS_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > KEYS_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+    }
+    Ok(text)
+}
+
+fn registration(config: &Config) -> Registration {
+    Registration {
+        site: config.site.to_string(),
+        url: config.public_url.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(addr)?;
+    listener.set_nonblocking(true)?;
+    let addr = listener.local_addr()?;
+    Ok((listener, addr))
+}

@@ -1,0 +1,102 @@
+//! What operators and their tools ask an edge: `/metrics`, `/healthz`, `/readyz`, on an address of its own. No player gets here.
+
+use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
+
+use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::{Semaphore, watch};
+
+use crate::metrics::Gauges;
+
+/// Connections at once; more wait in the system's queue.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a connection may be without a request.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The pause after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How an edge stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not all of it is up.
+    Starting,
+    /// It takes viewers.
+    Ready,
+    /// It finishes what it has.
+    Draining,
+    /// It serves nobody any more.
+    Ended,
+}
+
+/// Answers operators until it is dropped.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    gauges: Arc<Gauges>,
+    standing: watch::Receiver<Standing>,
+) -> std::io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = places.clone().acquire_owned().await.expect("it is never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an operator's connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (gauges, standing) = (gauges.clone(), standing.clone());
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let answer = answer(&request, &gauges, *standing.borrow());
+                async { Ok::<_, Infallible>(answer) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(IDLE_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an operator's connection ended with an error");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn answer<B>(request: &Request<B>, gauges: &Gauges, standing: Standing) -> Response<Full<Bytes>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match request.uri().path() {
+        "/healthz" => text(StatusCode::OK, "alive\n"),
+        "/readyz" => match standing {
+            Standing::Ready => text(StatusCode::OK, "ready\n"),
+            Standing::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting: the listeners are not up yet\n"),
+            Standing::Draining => {
+                text(StatusCode::SERVICE_UNAVAILABLE, "draining: what is being sent is finished, nobody new is taken\n")
+            }
+            Standing::Ended => text(StatusCode::SERVICE_UNAVAILABLE, "ended\n"),
+        },
+        "/metrics" => match gauges.text() {
+            Ok(page) => text(StatusCode::OK, page),
+            Err(error) => {
+                tracing::error!(%error, "metrics cannot be written");
+                text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written; see the log\n")
+            }
+        },
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+    }
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+}

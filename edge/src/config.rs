@@ -1,0 +1,549 @@
+//! What an operator writes in `edge.toml`, and what the code trusts.
+
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
+
+use ::http::{Uri, uri::Scheme};
+use cache::Policy;
+use wire::config::{Bytes, Document, Seconds};
+
+use crate::http::Limits;
+
+/// The bounds of `workers`.
+const WORKERS_MAX: usize = 1024;
+/// The bounds of `cache.slice`, in bytes.
+const SLICE_BYTES: (u64, u64) = (256 << 10, 4 << 20);
+/// `cache.ram` holds at least so many slices: what readers hold, what fills write, and something that stays.
+const SLICES_MIN: u64 = 16;
+/// The bounds of every duration that something is waited for.
+const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3600));
+/// The bounds of `control.report_every`. Control forgets an edge that is silent for longer than a few seconds.
+const REPORT_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// The longest name of an edge or a site, in characters.
+const NAME_CHARS_MAX: usize = 64;
+
+/// A checked configuration of the edge role.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where players reach it: HTTP/1.1 and HTTP/2 on TCP, HTTP/3 on UDP. Port 0 takes one that is free for both.
+    pub listen: SocketAddr,
+    /// Where operators reach `/metrics`, `/healthz` and `/readyz`, plain HTTP/1.1. Port 0 takes a free one.
+    pub admin_listen: SocketAddr,
+    /// Who it is: in `Cache-Status`, and to control.
+    pub name: Name,
+    /// Where it stands.
+    pub site: Name,
+    /// Where players reach it, as control hands it out.
+    pub public_url: HttpUrl,
+    /// Serving threads, each with its own sockets.
+    pub workers: NonZeroUsize,
+    /// Its certificate.
+    pub tls: TlsFiles,
+    /// Whom it serves.
+    pub tokens: Tokens,
+    /// What it keeps in RAM.
+    pub cache: cache::Config,
+    /// Where bytes come from.
+    pub origin: Origin,
+    /// Whom it reports to; without it, it serves all the same.
+    pub control: Option<Control>,
+    /// Web origins whose scripts may read answers: any if this is `None`.
+    pub allowed_origins: Option<Vec<WebOrigin>>,
+    /// What clients may take.
+    pub limits: Limits,
+}
+
+/// Files with a certificate.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The chain, leaf first, PEM.
+    pub certificate_file: PathBuf,
+    /// The leaf's private key, PEM.
+    pub key_file: PathBuf,
+}
+
+/// Whom an edge serves.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// A JWK set (RFC 7517): public keys, and secrets for HS256.
+    pub keys_file: PathBuf,
+    /// The `iss` that a token must have.
+    pub issuer: String,
+    /// If set, a token must have it as `aud`.
+    pub audience: Option<String>,
+    /// How far clocks may be apart, in whole seconds.
+    pub leeway: Duration,
+    /// Verified tokens that are remembered at once.
+    pub remembered_max: usize,
+    /// Paths that are served, with all below them, without a token.
+    pub open_paths: Vec<OpenPath>,
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Objects' paths are appended to it.
+    pub url: HttpUrl,
+    /// A file with the secret that this edge and the origin share.
+    pub token_file: PathBuf,
+    /// Certificates (PEM) of the authorities that the origin's may come from; the public web's unless given.
+    pub ca_file: Option<PathBuf>,
+    /// How long connecting may take, and how long the origin may then be silent.
+    pub timeout: Duration,
+    /// Fills under way at once, and so connections. More wait, for [`Origin::timeout`] at most.
+    pub fills_max: usize,
+}
+
+/// Whom an edge reports to.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// Where it is.
+    pub url: HttpUrl,
+    /// A file with the secret of its edges.
+    pub token_file: PathBuf,
+    /// As [`Origin::ca_file`].
+    pub ca_file: Option<PathBuf>,
+    /// The pause between two reports.
+    pub report_every: Duration,
+}
+
+const FILE: &str = "the path of a file";
+const DURATION: &str = "a duration such as 10s, 250ms or 2m";
+
+impl Config {
+    /// Reads and checks a document. `None` when anything in it is wrong: `doc.finish()` then says everything that is.
+    pub fn read(doc: &mut Document) -> Option<Self> {
+        const ADDRESS: &str = "an address and port such as 0.0.0.0:443";
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let listen = doc.value("listen", Some(SocketAddr::from(([0, 0, 0, 0], 443))), ADDRESS);
+        let admin_listen = doc.value("admin_listen", Some(SocketAddr::from(([127, 0, 0, 1], 9440))), ADDRESS);
+        let name = doc.value("name", None, Name::EXPECTED);
+        let site = doc.value("site", None, Name::EXPECTED);
+        let public_url = public_url(doc);
+        let workers = within(doc, "workers", cores, (1, WORKERS_MAX)).and_then(NonZeroUsize::new);
+        let certificate_file = doc.value::<String>("tls.certificate_file", None, FILE);
+        let key_file = doc.value::<String>("tls.key_file", None, FILE);
+        let tokens = tokens(doc);
+        let cache = cache(doc);
+        let origin = origin(doc);
+        let control = control(doc);
+        let allowed_origins = doc.list::<WebOrigin>("cors.allowed_origins", WebOrigin::EXPECTED);
+        let limits = limits(doc);
+        Some(Self {
+            listen: listen?,
+            admin_listen: admin_listen?,
+            name: name?,
+            site: site?,
+            public_url: public_url?,
+            workers: workers?,
+            tls: TlsFiles { certificate_file: certificate_file?.into(), key_file: key_file?.into() },
+            tokens: tokens?,
+            cache: cache?,
+            origin: origin?,
+            control: control?,
+            allowed_origins: if allowed_origins.iter().all(WebOrigin::is_any) { None } else { Some(allowed_origins) },
+            limits: limits?,
+        })
+    }
+}
+
+fn public_url(doc: &mut Document) -> Option<HttpUrl> {
+    const EXPECTED: &str = "a URL such as https://edge1.example:443, where players reach this edge";
+    let url: HttpUrl = doc.value("public_url", None, EXPECTED)?;
+    if !url.is_https || !url.prefix.is_empty() {
+        doc.problem("public_url", format!("{EXPECTED}: https, and no path"));
+        return None;
+    }
+    Some(url)
+}
+
+fn tokens(doc: &mut Document) -> Option<Tokens> {
+    let keys_file = doc.value::<String>("tokens.keys_file", None, "the path of a file with a JWK set (RFC 7517)");
+    let issuer = doc.value::<String>("tokens.issuer", None, "the issuer of control's tokens (its token_issuer)");
+    let audience = doc.optional("tokens.audience", "the audience that tokens must name");
+    // RFC 9246 §2.1.4: "URI Signing implementations MUST NOT allow for any time-synchronization "leeway"": more is the operator's decision.
+    let mut leeway = duration(doc, "tokens.leeway", Duration::ZERO, (Duration::ZERO, Duration::from_secs(300)));
+    if leeway.is_some_and(|leeway| leeway.subsec_nanos() > 0) {
+        doc.problem("tokens.leeway", "a duration in whole seconds");
+        leeway = None;
+    }
+    let remembered_max = within(doc, "tokens.remembered_max", 100_000, (0, 10_000_000));
+    let open_paths = doc.list("tokens.open_paths", OpenPath::EXPECTED);
+    Some(Tokens {
+        keys_file: keys_file?.into(),
+        issuer: issuer?,
+        audience,
+        leeway: leeway?,
+        remembered_max: remembered_max?,
+        open_paths,
+    })
+}
+
+fn cache(doc: &mut Document) -> Option<cache::Config> {
+    let default = cache::Config::default();
+    let ram = doc.value("cache.ram", Some(Bytes(default.ram_bytes)), "a size such as 64GiB");
+    let slice = doc.value("cache.slice", Some(Bytes(default.slice_bytes as u64)), "a size such as 1MiB");
+    let policy = doc.value("cache.policy", Some(Policy::S3Fifo), "s3fifo, sieve, lfu, lru or fifo");
+    let memory_wait_max = duration(doc, "cache.memory_wait", default.memory_wait_max, WAIT);
+    let (Bytes(ram_bytes), Bytes(slice_bytes)) = (ram?, slice?);
+    let (min, max) = SLICE_BYTES;
+    if !(slice_bytes.is_power_of_two() && (min..=max).contains(&slice_bytes)) {
+        doc.problem("cache.slice", format!("a power of two from {} to {}", Bytes(min), Bytes(max)));
+        return None;
+    }
+    if ram_bytes < SLICES_MIN * slice_bytes {
+        let least = Bytes(SLICES_MIN * slice_bytes);
+        doc.problem("cache.ram", format!("at least {least}, which is {SLICES_MIN} slices of {}", Bytes(slice_bytes)));
+        return None;
+    }
+    let slice_bytes = usize::try_from(slice_bytes).expect("at most 4 MiB");
+    Some(cache::Config { ram_bytes, slice_bytes, policy: policy?, memory_wait_max: memory_wait_max? })
+}
+
+fn origin(doc: &mut Document) -> Option<Origin> {
+    let url = doc.value("origin.url", None, "a URL such as http://origin.example:9450");
+    let token_file = doc.value::<String>("origin.token_file", None, "the path of a file with the origin's fill token");
+    let ca_file = doc.optional::<String>("origin.ca_file", FILE);
+    let timeout = duration(doc, "origin.timeout", Duration::from_secs(10), WAIT);
+    let fills_max = within(doc, "origin.fills", 128, (1, 10_000));
+    Some(Origin {
+        url: url?,
+        token_file: token_file?.into(),
+        ca_file: ca_file.map(Into::into),
+        timeout: timeout?,
+        fills_max: fills_max?,
+    })
+}
+
+/// The outer `None` is a problem, the inner one is an edge without control.
+fn control(doc: &mut Document) -> Option<Option<Control>> {
+    let url = doc.optional("control.url", "a URL such as http://control.example:8080");
+    let token_file = doc.optional::<String>("control.token_file", "the path of a file with the secret of control's edges");
+    let ca_file = doc.optional::<String>("control.ca_file", FILE).map(Into::into);
+    let report_every = duration(doc, "control.report_every", Duration::from_secs(3), REPORT_EVERY);
+    match (url, token_file) {
+        (Some(url), Some(token_file)) => {
+            Some(Some(Control { url, token_file: token_file.into(), ca_file, report_every: report_every? }))
+        }
+        (None, None) => Some(None),
+        (url, _) => {
+            let missing = if url.is_none() { "control.url" } else { "control.token_file" };
+            doc.problem(missing, "both control.url and control.token_file, or neither");
+            None
+        }
+    }
+}
+
+fn limits(doc: &mut Document) -> Option<Limits> {
+    let default = Limits::default();
+    let connections_max = within(doc, "limits.connections", default.connections_max, (1, 10_000_000));
+    let streams_max = within(doc, "limits.streams", default.streams_max, (1, 10_000));
+    let header_bytes = doc.value("limits.header_bytes", Some(Bytes(default.header_bytes_max.into())), "a size such as 16KiB");
+    let header_timeout = duration(doc, "limits.header_timeout", default.header_timeout, WAIT);
+    let idle_timeout = duration(doc, "limits.idle_timeout", default.idle_timeout, WAIT);
+    let write_stall_max = duration(doc, "limits.write_stall", default.write_stall_max, WAIT);
+    let drain_timeout = duration(doc, "limits.drain_timeout", default.drain_timeout, (Duration::ZERO, WAIT.1));
+    let Bytes(header_bytes) = header_bytes?;
+    if !(8 << 10..=1 << 20).contains(&header_bytes) {
+        doc.problem("limits.header_bytes", "a size from 8KiB to 1MiB");
+        return None;
+    }
+    Some(Limits {
+        connections_max: connections_max?,
+        streams_max: streams_max?,
+        header_bytes_max: u32::try_from(header_bytes).expect("at most 1 MiB"),
+        header_timeout: header_timeout?,
+        idle_timeout: idle_timeout?,
+        write_stall_max: write_stall_max?,
+        drain_timeout: drain_timeout?,
+    })
+}
+
+fn duration(doc: &mut Document, key: &str, default: Duration, (min, max): (Duration, Duration)) -> Option<Duration> {
+    let Seconds(value) = doc.value(key, Some(Seconds(default)), DURATION)?;
+    if value < min || value > max {
+        doc.problem(key, format!("a duration from {} to {}", Seconds(min), Seconds(max)));
+        return None;
+    }
+    Some(value)
+}
+
+fn within<T: FromStr + fmt::Display + PartialOrd>(doc: &mut Document, key: &str, default: T, (min, max): (T, T)) -> Option<T> {
+    let value = doc.value(key, Some(default), "a whole number")?;
+    if value < min || value > max {
+        doc.problem(key, format!("a number from {min} to {max}"));
+        return None;
+    }
+    Some(value)
+}
+
+/// Names an edge or a site: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl Name {
+    const EXPECTED: &str = "a name of 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', beginning with a letter or digit";
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = Flaw;
+
+    fn from_str(name: &str) -> Result<Self, Flaw> {
+        let is_name = name.len() <= NAME_CHARS_MAX
+            && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+        if is_name { Ok(Self(name.to_owned())) } else { Err(Flaw(Self::EXPECTED)) }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A path that is served, with all below it, without a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPath(String);
+
+impl OpenPath {
+    const EXPECTED: &str = "a path such as /files/, which is open with all below it";
+
+    /// Whether `path` is this one or below it.
+    pub fn opens(&self, path: &str) -> bool {
+        let below = path.strip_prefix(&self.0);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+impl FromStr for OpenPath {
+    type Err = Flaw;
+
+    /// `/` opens everything.
+    fn from_str(path: &str) -> Result<Self, Flaw> {
+        let path = if path == "/" { "" } else { path.strip_suffix('/').unwrap_or(path) };
+        if path.is_empty() || wire::object::ObjectPath::new(path).is_ok() {
+            return Ok(Self(path.to_owned()));
+        }
+        Err(Flaw(Self::EXPECTED))
+    }
+}
+
+impl fmt::Display for OpenPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/", self.0)
+    }
+}
+
+/// `*`, or a web origin as browsers write it: scheme, host, and port unless it is the scheme's own (RFC 6454 §6.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebOrigin(String);
+
+impl WebOrigin {
+    const EXPECTED: &str = "\"*\" or an origin such as \"https://app.example\"";
+
+    /// As it stands in a header.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn is_any(&self) -> bool {
+        self.0 == "*"
+    }
+}
+
+impl FromStr for WebOrigin {
+    type Err = Flaw;
+
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        let is_origin = || text.parse::<HttpUrl>().is_ok_and(|url| url.prefix.is_empty() && url.to_string() == text);
+        if text == "*" || is_origin() { Ok(Self(text.to_owned())) } else { Err(Flaw(Self::EXPECTED)) }
+    }
+}
+
+impl fmt::Display for WebOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where another tier is: scheme, host, port, and perhaps a path before every path that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpUrl {
+    is_https: bool,
+    /// Host, and port as written, lower case.
+    authority: String,
+    /// Without the brackets of an IPv6 address.
+    host: String,
+    port: u16,
+    /// Empty, or begins with a slash and does not end with one.
+    prefix: String,
+}
+
+impl HttpUrl {
+    /// Whether it is reached by TLS.
+    pub fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// The value of `Host` (RFC 9110 §7.2).
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// A host name, or an address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, written or the scheme's own.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What stands before every path; empty, or without a slash at its end.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = Flaw;
+
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        const FLAW: Flaw = Flaw("a URL of http or https with a host, and without user, query or fragment");
+        let uri: Uri = text.parse().map_err(|_| FLAW)?;
+        let is_https = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            _ => return Err(FLAW),
+        };
+        let authority = uri.authority().ok_or(FLAW)?;
+        // `Uri` takes ports that are none, and drops fragments.
+        let has_bad_port = authority.port_u16().is_none() && authority.as_str() != authority.host();
+        if authority.host().is_empty() || authority.as_str().contains('@') || has_bad_port {
+            return Err(FLAW);
+        }
+        if uri.query().is_some() || text.contains('#') {
+            return Err(FLAW);
+        }
+        Ok(Self {
+            is_https,
+            authority: authority.as_str().to_ascii_lowercase(),
+            host: authority.host().trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase(),
+            port: authority.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+    }
+}
+
+/// Not what was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {0}")]
+pub struct Flaw(&'static str);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"name = "edge-a"
+site = "site-1"
+public_url = "https://edge-a.example"
+tls = { certificate_file = "/tls/crt", key_file = "/tls/key" }
+tokens = { keys_file = "/keys.json", issuer = "control" }
+origin = { url = "http://origin:9450/store/", token_file = "/fill.token" }
+"#;
+
+    fn problems(text: &str) -> Vec<String> {
+        let mut doc = Document::parse(text).unwrap();
+        let config = Config::read(&mut doc);
+        match doc.finish() {
+            Ok(_) => Vec::new(),
+            Err(problems) => {
+                assert!(config.is_none() || problems.iter().all(|problem| problem.expected.contains("key")), "{problems:?}");
+                problems.iter().map(|problem| problem.to_string()).collect()
+            }
+        }
+    }
+
+    #[test]
+    fn what_need_not_be_written_has_a_default() {
+        let mut doc = Document::parse(WHOLE).unwrap();
+        let config = Config::read(&mut doc).unwrap();
+        doc.finish().unwrap();
+        assert_eq!((config.listen.port(), config.admin_listen.to_string().as_str()), (443, "127.0.0.1:9440"));
+        assert_eq!((config.cache.ram_bytes, config.cache.slice_bytes), (1 << 30, 1 << 20));
+        assert_eq!((config.origin.url.to_string().as_str(), config.origin.url.port()), ("http://origin:9450/store", 9450));
+        assert!(config.control.is_none() && config.allowed_origins.is_none() && config.tokens.open_paths.is_empty());
+        assert_eq!(config.limits.streams_max, 100);
+    }
+
+    #[test]
+    fn every_problem_is_told_with_its_line() {
+        assert_eq!(problems("").len(), 9, "what has no default must be written");
+        let text = format!(
+            "{WHOLE}workers = 0\nlisten = \"443\"\n[cache]\nram = \"8MiB\"\nslice = \"1000KiB\"\nrma = 1\n[control]\nurl = \"http://c\"\n\
+             [cors]\nallowed_origins = [\"https://app.example/\"]\n[limits]\nidle_timeout = \"1ms\"\n"
+        );
+        assert_eq!(
+            problems(&text),
+            [
+                "7: workers: expected a number from 1 to 1024, found 0",
+                "8: listen: expected an address and port such as 0.0.0.0:443, found \"443\"",
+                "11: cache.slice: expected a power of two from 256KiB to 4MiB, found \"1000KiB\"",
+                "12: cache.rma: expected a key that is known here, perhaps cache.ram, found 1",
+                "13: control.token_file: expected both control.url and control.token_file, or neither, found nothing",
+                "16: cors.allowed_origins: expected \"*\" or an origin such as \"https://app.example\", found \"https://app.example/\"",
+                "18: limits.idle_timeout: expected a duration from 10ms to 1h, found \"1ms\"",
+            ]
+        );
+        let text = format!("{WHOLE}[cache]\nram = \"8MiB\"\n");
+        assert_eq!(problems(&text), ["8: cache.ram: expected at least 16MiB, which is 16 slices of 1MiB, found \"8MiB\""]);
+        let text = WHOLE.replace("https://edge-a.example", "http://edge-a.example");
+        assert_eq!(
+            problems(&text),
+            [
+                "3: public_url: expected a URL such as https://edge1.example:443, where players reach this edge: https, and no path, \
+                 found \"http://edge-a.example\""
+            ]
+        );
+    }
+
+    #[test]
+    fn urls_are_http_with_a_host_and_nothing_that_is_not_a_path() {
+        for (text, host, port, prefix) in [
+            ("http://Origin", "origin", 80, ""),
+            ("https://origin.example:8443/a/b/", "origin.example", 8443, "/a/b"),
+            ("http://[::1]:9450", "::1", 9450, ""),
+        ] {
+            let url: HttpUrl = text.parse().unwrap();
+            assert_eq!((url.host(), url.port(), url.prefix()), (host, port, prefix), "{text}");
+        }
+        for text in
+            ["", "origin:9450", "ftp://origin", "http://", "http://u:p@origin", "http://o?q", "http://o:99999", "http://o#f"]
+        {
+            assert!(text.parse::<HttpUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_open_path_opens_what_is_below_it_and_not_what_begins_like_it() {
+        let open: OpenPath = "/files/".parse().unwrap();
+        assert_eq!(open, "/files".parse().unwrap());
+        assert!(open.opens("/files") && open.opens("/files/a/b"));
+        assert!(!open.opens("/filesystem") && !open.opens("/file") && !open.opens("/a/files/b"));
+        assert!("/".parse::<OpenPath>().unwrap().opens("/anything"));
+        assert!("files".parse::<OpenPath>().is_err() && "/a/../b".parse::<OpenPath>().is_err());
+    }
+}

@@ -1,0 +1,280 @@
+//! What an edge counts, and how Prometheus gets to see it.
+//!
+//! Serving touches atomics only; names and labels are put to them when somebody asks. Labels are bounded: none comes from a stranger.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ::http::StatusCode;
+use cache::{Cache, Verdict};
+use parking_lot::Mutex;
+use prometheus::{
+    Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    core::Collector,
+    proto::{LabelPair, MetricFamily},
+};
+
+use crate::{
+    fill::Origin,
+    http::{Counters, Protocol},
+};
+
+/// Statuses, by their first digit.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Where an answer's first bytes came from; "none" where no bytes were read.
+const VERDICTS: [&str; 4] = ["hit", "miss", "collapsed", "none"];
+/// The bounds of times to first byte, in seconds.
+const FIRST_BYTE_S: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// What serving counts.
+pub(crate) struct Metrics {
+    requests: [[[AtomicU64; VERDICTS.len()]; CLASSES.len()]; Protocol::ALL.len()],
+    sent_bytes: [AtomicU64; Protocol::ALL.len()],
+    broken: AtomicU64,
+    first_byte: [Histogram; VERDICTS.len()],
+    /// By reason code; only strangers are counted here, so no viewer waits for the lock.
+    refused_tokens: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let histogram = |_| {
+            let opts = HistogramOpts::new(
+                "larder_edge_first_byte_seconds",
+                "Time from a request's head to its answer's first body byte.",
+            );
+            Histogram::with_opts(opts.buckets(FIRST_BYTE_S.to_vec())).expect("bounds rise")
+        };
+        Self {
+            requests: Default::default(),
+            sent_bytes: Default::default(),
+            broken: AtomicU64::new(0),
+            first_byte: [0, 1, 2, 3].map(histogram),
+            refused_tokens: Mutex::default(),
+        }
+    }
+
+    /// An answer's head was made.
+    pub(crate) fn answered(&self, protocol: Protocol, status: StatusCode, verdict: Option<Verdict>) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1;
+        self.requests[protocol as usize][class][place(verdict)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The first byte of an answer's body was handed to the protocol.
+    pub(crate) fn first_byte(&self, verdict: Option<Verdict>, after: Duration) {
+        self.first_byte[place(verdict)].observe(after.as_secs_f64());
+    }
+
+    /// Bytes of bodies were handed to the protocol.
+    pub(crate) fn sent(&self, protocol: Protocol, bytes: u64) {
+        self.sent_bytes[protocol as usize].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A body broke off for want of bytes.
+    pub(crate) fn broken(&self) {
+        self.broken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A token was refused, or there was none.
+    pub(crate) fn refused_token(&self, code: &'static str) {
+        *self.refused_tokens.lock().entry(code).or_default() += 1;
+    }
+
+    /// Answers since start.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.iter().flatten().flatten().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Body bytes since start.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// What the log and the metrics call a verdict.
+pub(crate) fn verdict_name(verdict: Option<Verdict>) -> &'static str {
+    VERDICTS[place(verdict)]
+}
+
+fn place(verdict: Option<Verdict>) -> usize {
+    match verdict {
+        Some(Verdict::Ram) => 0,
+        Some(Verdict::Filled) => 1,
+        Some(Verdict::Collapsed) => 2,
+        None => 3,
+    }
+}
+
+/// All that an edge can tell of itself.
+pub(crate) struct Gauges {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) protocols: Arc<Counters>,
+    pub(crate) cache: Cache,
+    pub(crate) origin: Arc<Origin>,
+}
+
+impl Gauges {
+    /// The Prometheus text format, as of now.
+    pub(crate) fn text(&self) -> Result<String, prometheus::Error> {
+        let registry = Page(Registry::new());
+        self.serving(&registry)?;
+        self.connections(&registry)?;
+        self.cached(&registry)?;
+        let mut families = registry.0.gather();
+        families.push(self.first_bytes());
+        TextEncoder::new().encode_to_string(&families)
+    }
+
+    fn serving(&self, page: &Page) -> Result<(), prometheus::Error> {
+        let metrics = &self.metrics;
+        let requests = metrics.requests.iter().zip(Protocol::ALL).flat_map(|(classes, protocol)| {
+            classes.iter().zip(CLASSES).flat_map(move |(verdicts, class)| {
+                let counts = verdicts.iter().zip(VERDICTS);
+                counts.map(move |(count, verdict)| ([protocol.alpn(), class, verdict], count.load(Ordering::Relaxed)))
+            })
+        });
+        page.counters(
+            "larder_edge_requests_total",
+            "Answers, by protocol, class of status, and where their first bytes came from.",
+            ["protocol", "status", "verdict"],
+            requests.filter(|(_, count)| *count > 0),
+        )?;
+        let sent = metrics.sent_bytes.iter().zip(Protocol::ALL);
+        page.counters(
+            "larder_edge_sent_bytes_total",
+            "Bytes of bodies sent to players.",
+            ["protocol"],
+            sent.map(|(count, protocol)| ([protocol.alpn()], count.load(Ordering::Relaxed))),
+        )?;
+        page.counters(
+            "larder_edge_refused_tokens_total",
+            "Requests refused for their token or for want of one, by reason.",
+            ["reason"],
+            metrics.refused_tokens.lock().iter().map(|(code, count)| ([*code], *count)),
+        )?;
+        page.counter(
+            "larder_edge_broken_answers_total",
+            "Answers that broke off because their bytes did not come.",
+            metrics.broken.load(Ordering::Relaxed),
+        )
+    }
+
+    fn connections(&self, page: &Page) -> Result<(), prometheus::Error> {
+        let protocols = &self.protocols;
+        let of = |value: fn(&crate::http::ProtocolCounters) -> u64| {
+            Protocol::ALL.map(|protocol| ([protocol.alpn()], value(protocols.of(protocol))))
+        };
+        page.counters(
+            "larder_edge_connections_total",
+            "Connections taken, by protocol.",
+            ["protocol"],
+            of(|counters| counters.connections.value()).into_iter(),
+        )?;
+        page.gauge("larder_edge_connections", "Connections open now.", protocols.open())?;
+        let failures = [
+            ("handshake", &protocols.handshakes_failed),
+            ("connections_max", &protocols.refused_connections),
+            ("timeout", &protocols.timed_out),
+            ("stalled", &protocols.stalled),
+            ("header_bytes_max", &protocols.heads_too_large),
+            ("accept", &protocols.accepts_failed),
+        ];
+        page.counters(
+            "larder_edge_client_failures_total",
+            "Connections and requests that ended for what clients did or a limit says.",
+            ["reason"],
+            failures.into_iter().map(|(reason, count)| ([reason], count.value())),
+        )
+    }
+
+    fn cached(&self, page: &Page) -> Result<(), prometheus::Error> {
+        let stats = self.cache.stats();
+        page.counters(
+            "larder_edge_bytes_total",
+            "Bytes of slices, by the tier they came from: read from RAM, or brought from the origin.",
+            ["tier"],
+            [(["ram"], stats.bytes_ram), (["origin"], stats.bytes_filled)].into_iter(),
+        )?;
+        page.counters(
+            "larder_edge_fills_total",
+            "Fills that ended, by how.",
+            ["end"],
+            self.origin.counters().ends().map(|(end, count)| ([end], count)),
+        )?;
+        for (name, help, count) in [
+            ("larder_edge_cache_hits_total", "Slices that were in RAM when they were wanted.", stats.hits),
+            ("larder_edge_cache_misses_total", "Slices that were not in RAM when they were wanted.", stats.misses),
+            ("larder_edge_cache_collapsed_total", "Misses that waited for a fill already under way.", stats.collapsed),
+            ("larder_edge_cache_fills_total", "Fills started.", stats.fills),
+            ("larder_edge_cache_fill_failures_total", "Fills that failed.", stats.fill_failures),
+            ("larder_edge_cache_busy_total", "Fills refused because no memory came free in time.", stats.refused_busy),
+            ("larder_edge_cache_evictions_total", "Slices that RAM gave up for others.", stats.evictions),
+        ] {
+            page.counter(name, help, count)?;
+        }
+        for (name, help, value) in [
+            ("larder_edge_ram_bytes", "RAM in use for slices: cached, read, being filled.", stats.ram_bytes),
+            ("larder_edge_ram_bytes_max", "RAM that slices may use (cache.ram).", stats.ram_bytes_max),
+            ("larder_edge_cached_slices", "Slices in RAM now.", stats.slices),
+            ("larder_edge_known_objects", "Objects whose current version is known now.", stats.objects),
+            ("larder_edge_fills", "Fills under way now.", stats.flights),
+        ] {
+            page.gauge(name, help, value)?;
+        }
+        Ok(())
+    }
+
+    /// One histogram a verdict, which become one family by a label.
+    fn first_bytes(&self) -> MetricFamily {
+        let mut family = MetricFamily::default();
+        for (histogram, verdict) in self.metrics.first_byte.iter().zip(VERDICTS) {
+            for mut collected in histogram.collect() {
+                let mut label = LabelPair::default();
+                label.set_name("verdict".into());
+                label.set_value(verdict.into());
+                let mut metrics = collected.take_metric();
+                metrics.iter_mut().for_each(|metric| metric.set_label(vec![label.clone()]));
+                let mut all = family.take_metric();
+                all.extend(metrics);
+                family = collected;
+                family.set_metric(all);
+            }
+        }
+        family
+    }
+}
+
+/// Metrics being written down.
+struct Page(Registry);
+
+impl Page {
+    fn counters<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        counts: impl Iterator<Item = ([&'static str; N], u64)>,
+    ) -> Result<(), prometheus::Error> {
+        let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
+        for (values, count) in counts {
+            family.with_label_values(&values).inc_by(count);
+        }
+        self.0.register(Box::new(family))
+    }
+
+    fn counter(&self, name: &str, help: &str, count: u64) -> Result<(), prometheus::Error> {
+        self.counters(name, help, [], [([], count)].into_iter())
+    }
+
+    fn gauge(&self, name: &str, help: &str, value: u64) -> Result<(), prometheus::Error> {
+        let gauge = IntGauge::new(name, help)?;
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        self.0.register(Box::new(gauge))
+    }
+}

@@ -1,0 +1,125 @@
+//! The life of a request at an edge. Read this first.
+//!
+//! parse → verify token → grant → object → range and conditions → cache (RAM) → fill (origin) → respond. Each arrow is one call that returns
+//! a value or a named refusal, and [`Responder::respond`] is reached on every path. Knows no bytes of any protocol.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ::http::{Method, header};
+use cache::{Cache, FillError, Generation, Reader};
+use wire::{
+    object::ObjectPath,
+    token::{Grant, Refusal, Verifier},
+};
+
+use crate::{
+    config::OpenPath,
+    fill::Origin,
+    http::{Handler, Request, Response},
+    metrics::Metrics,
+    range::{Decision, Version},
+    refused::Refused,
+    request::{Asked, parse},
+    respond::Responder,
+    visit::Visit,
+};
+
+/// How often an object that changes under a request is opened anew.
+const CHANGES_MAX: usize = 2;
+
+/// Serves requests, on all workers.
+pub(crate) struct Serving {
+    pub(crate) verifier: Verifier,
+    pub(crate) open_paths: Vec<OpenPath>,
+    pub(crate) cache: Cache,
+    pub(crate) origin: Arc<Origin>,
+    pub(crate) responder: Responder,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What a client gets.
+pub(crate) enum Served {
+    /// The methods, and what scripts may send.
+    Options,
+    /// What the client has is still good.
+    NotModified(Arc<Generation>),
+    /// All of an object or a part of it; without a reader if only the head was asked for.
+    Object { generation: Arc<Generation>, range: Range<u64>, is_part: bool, reader: Option<Reader> },
+}
+
+impl Handler for Serving {
+    async fn handle(&self, request: Request) -> Response {
+        let mut visit = Visit::begin(&request, self.metrics.clone());
+        let outcome = self.serve(&request, &mut visit).await;
+        self.responder.respond(&request, outcome, visit)
+    }
+}
+
+impl Serving {
+    async fn serve(&self, request: &Request, visit: &mut Visit) -> Result<Served, Refused> {
+        if request.method == Method::OPTIONS {
+            return Ok(Served::Options);
+        }
+        let asked = parse(request)?;
+        visit.asks_for(&asked.path);
+        let granted = Granted::new(self.verify(&asked, SystemTime::now())?, &asked.path);
+        visit.verified();
+        for _ in 0..CHANGES_MAX {
+            match self.read(&granted, &asked, visit).await {
+                Err(Refused::Fill(FillError::Changed)) => {}
+                outcome => return outcome,
+            }
+        }
+        self.read(&granted, &asked, visit).await
+    }
+
+    /// Only here is a grant made.
+    fn verify(&self, asked: &Asked, now: SystemTime) -> Result<Grant, Refusal> {
+        if self.open_paths.iter().any(|open| open.opens(asked.path.as_str())) {
+            return Ok(Grant::open_path());
+        }
+        let presented = asked.presented.as_ref().ok_or(Refusal::Missing)?;
+        let now_unix_s = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.verifier.check(presented, asked.client, now_unix_s)
+    }
+
+    /// Opens the object, decides what of it is wanted, and finds its first bytes.
+    async fn read(&self, granted: &Granted, asked: &Asked, visit: &mut Visit) -> Result<Served, Refused> {
+        let opened = self.cache.open(&granted.key, asked.wish.first_byte(), &self.origin).await?;
+        let generation = opened.generation().clone();
+        let length = generation.length;
+        let (range, is_part) = match asked.wish.decide(version(&generation)) {
+            Decision::Whole => (0..length, false),
+            Decision::Part(range) => (range, true),
+            Decision::NotModified => return Ok(Served::NotModified(generation)),
+            Decision::PreconditionFailed => return Err(Refused::PreconditionFailed),
+            Decision::Unsatisfiable => return Err(Refused::Unsatisfiable { length }),
+        };
+        if asked.is_head {
+            return Ok(Served::Object { generation, range, is_part, reader: None });
+        }
+        let reader = self.cache.read(&granted.key, opened, range.clone(), &self.origin).await?;
+        visit.looked_up(reader.verdict());
+        Ok(Served::Object { generation, range, is_part, reader: Some(reader) })
+    }
+}
+
+/// An object that the client may have: nothing is looked up without one.
+struct Granted {
+    key: Arc<str>,
+}
+
+impl Granted {
+    fn new(_: Grant, path: &ObjectPath) -> Self {
+        Self { key: path.as_str().into() }
+    }
+}
+
+fn version(generation: &Generation) -> Version<'_> {
+    let modified = generation.headers.iter().find(|(name, _)| name == header::LAST_MODIFIED.as_str());
+    Version { etag: &generation.validator, length: generation.length, modified: modified.map(|(_, date)| date.as_str()) }
+}
