@@ -1,0 +1,337 @@
+//! What can be typed. Each subcommand explains itself and shows an example; what the words mean is the commands' business.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use edge::http::Protocol;
+use ipnet::IpNet;
+use tracing::Level;
+use wire::{config::Seconds, title::TitleId, token::Algorithm};
+
+use crate::config::Role;
+
+/// The arguments contradict each other in a way that clap does not see. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Misuse(pub(crate) String);
+
+/// A video CDN: edges that serve players, an origin that packages and keeps titles, a control plane that knows both.
+#[derive(Debug, Parser)]
+#[command(name = "larder", version, propagate_version = true, after_help = START)]
+pub(crate) struct Cli {
+    /// How to write logs, which go to standard error. LARDER_LOG says which ("debug", "edge=trace,info")
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const START: &str = "\
+Example, everything at once on this machine:
+  larder demo
+
+Exit codes: 0 done, 1 failed, 2 wrong arguments or configuration.";
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run an edge: serves players over HTTP/3, HTTP/2 and HTTP/1.1 from its cache, which it fills from the origin
+    #[command(after_help = EDGE)]
+    Edge(RoleArgs),
+    /// Run an origin: keeps titles and serves them to edges
+    #[command(after_help = ORIGIN)]
+    Origin(RoleArgs),
+    /// Run the control plane: catalogue, playback, signed URLs, fleet, and the web player
+    #[command(after_help = CONTROL)]
+    Control(RoleArgs),
+    /// Read a configuration file and say what it means, or every error in it
+    #[command(after_help = CHECK)]
+    Check(CheckArgs),
+    /// Run origin, control and two edges on this machine, with a title to watch
+    #[command(after_help = DEMO)]
+    Demo(DemoArgs),
+    /// Package a film and publish it
+    #[command(after_help = INGEST)]
+    Ingest(IngestArgs),
+    /// Sign a URL, or make a signing key
+    #[command(after_help = SIGN)]
+    Sign(SignArgs),
+    /// Fetch a URL over HTTP/1.1, 2 or 3 and say how it came
+    #[command(after_help = FETCH)]
+    Fetch(FetchArgs),
+}
+
+impl Command {
+    /// Roles tell what they do; commands are quiet unless something is wrong.
+    pub(crate) fn log_level(&self) -> Level {
+        match self {
+            Self::Edge(_) | Self::Origin(_) | Self::Control(_) => Level::INFO,
+            _ => Level::WARN,
+        }
+    }
+}
+
+const EDGE: &str = "\
+Example:
+  larder check edge.toml && larder edge --config edge.toml
+
+SIGTERM or Ctrl-C drains: what is being sent is finished, nothing new is taken, exit code 0.
+SIGHUP reads certificate and key anew. A commented sample of the file is config/edge.toml.";
+
+const ORIGIN: &str = "\
+Example:
+  larder origin --config origin.toml
+
+SIGTERM or Ctrl-C finishes what is being sent and ends. A commented sample of the file is config/origin.toml.";
+
+const CONTROL: &str = "\
+Example:
+  larder sign --new-key EdDSA --kid 2026-11 --out signing.jwk --public-out keys.json
+  larder control --config control.toml
+
+The API describes itself at /openapi.json. A commented sample of the file is config/control.toml.";
+
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// The role's configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+const CHECK: &str = "\
+Example:
+  larder check /etc/larder/edge.toml
+
+Prints each key, its value, and whether it is the default. An error names file, line, key, what was expected and
+what was found; all errors are told at once, and the exit code is 2.";
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file; its key `role` says whose it is
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Expect this role
+    #[arg(long, value_name = "edge|origin|control")]
+    pub(crate) role: Option<Role>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const DEMO: &str = "\
+Examples:
+  larder demo                          a test clip of a minute; prints where to watch it; Ctrl-C ends it
+  larder demo --input film.mp4         your own
+  larder demo --once --json            plays it all twice over HTTP/3, checks every byte, and exits
+
+The state directory keeps what was packaged, so a second run starts at once. Remove it to start anew.";
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// A film to package, instead of a test clip of 60 seconds
+    #[arg(long, value_name = "VIDEO")]
+    pub(crate) input: Option<PathBuf>,
+    /// Play the whole title twice as a player would, check every byte, print a table, and exit: 0 if all of it held
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print JSON: addresses when it is up, or with --once the result on the last line
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where titles, keys, certificates and configurations are kept [default: $XDG_STATE_HOME/larder/demo]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+const INGEST: &str = "\
+Example:
+  larder ingest film.mp4 --title \"A film\" --cast \"Ada Example\" --cast \"Bo Example\" --config origin.toml
+
+Runs where the origin keeps its titles, needs ffmpeg and ffprobe, and catalogues the title at control.url of the
+origin's configuration. A film that was packaged before is found by its fingerprint and not packaged again.";
+
+#[derive(Debug, Args)]
+pub(crate) struct IngestArgs {
+    /// The film: anything that ffmpeg reads
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// What viewers read
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) title: String,
+    /// Its name in the catalogue: 1 to 64 of a-z, 0-9 and - [default: made from title and fingerprint]
+    #[arg(long)]
+    pub(crate) id: Option<TitleId>,
+    /// What it is about
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) description: String,
+    /// Who is in it; once for each
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cast: Vec<String>,
+    /// The age rating, such as PG-13
+    #[arg(long)]
+    pub(crate) rating: Option<String>,
+    /// The origin's configuration
+    #[arg(long, value_name = "FILE", default_value = "/etc/larder/origin.toml")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object: the title with its renditions, without its segments and objects
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const SIGN: &str = "\
+Examples:
+  larder sign --new-key EdDSA --kid 2026-11 --out signing.jwk --public-out keys.json
+  larder sign https://edge1.example/titles/2c26…/master.m3u8 --key signing.jwk --issuer larder.example --tree
+
+The token is a URI Signing package (RFC 9246). In the path (the default) the relative URLs of a playlist inherit it;
+--tree makes it good for everything in the URL's folder, which they need.";
+
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// The URL to sign: scheme, host and path
+    #[arg(required_unless_present = "new_key", conflicts_with = "new_key")]
+    pub(crate) url: Option<String>,
+    /// The private key (JWK), as --new-key writes it
+    #[arg(long, value_name = "FILE", required_unless_present = "new_key", conflicts_with = "new_key")]
+    pub(crate) key: Option<PathBuf>,
+    /// How long it is good
+    #[arg(long, value_name = "DURATION", default_value = "6h")]
+    pub(crate) expires: Seconds,
+    /// Sign for everything in the URL's folder, not for the URL alone
+    #[arg(long)]
+    pub(crate) tree: bool,
+    /// Whom it is for (claim sub)
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// Good only from this address, or from these (claim cdniip)
+    #[arg(long, value_name = "CIDR", value_parser = prefix)]
+    pub(crate) ip: Option<IpNet>,
+    /// Who signs (claim iss): as in the edge's tokens.issuer
+    #[arg(long)]
+    pub(crate) issuer: Option<String>,
+    /// How the token travels
+    #[arg(long, value_enum, default_value_t = Carrier::Path)]
+    pub(crate) carrier: Carrier,
+    /// Make a key for this algorithm: ES256, EdDSA or HS256
+    #[arg(long, value_name = "ALG", requires_all = ["kid", "out"])]
+    pub(crate) new_key: Option<Algorithm>,
+    /// The new key's name, which tokens carry
+    #[arg(long, requires = "new_key")]
+    pub(crate) kid: Option<String>,
+    /// Where to write the new private key, readable for its owner alone
+    #[arg(long, value_name = "FILE", requires = "new_key")]
+    pub(crate) out: Option<PathBuf>,
+    /// Where to write the key set for edges [default: print it]
+    #[arg(long, value_name = "FILE", requires = "new_key")]
+    pub(crate) public_out: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Carrier {
+    Path,
+    Query,
+    Cookie,
+}
+
+const FETCH: &str = "\
+Examples:
+  larder fetch --http 3 https://edge1.example/files/hello.txt
+  larder fetch --http 3 --ca ca.pem --repeat 200 --parallel 50 \"$(larder sign --key signing.jwk https://127.0.0.1:8443/…)\"
+
+Prints protocol, status, time to first byte, bytes, SHA-256 and Cache-Status of each answer. Other than 2xx is exit code 1.";
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct FetchArgs {
+    /// The URL (https)
+    pub(crate) url: String,
+    /// The protocol: 1.1, 2 or 3; never another than this
+    #[arg(long, value_name = "VERSION", default_value = "2", value_parser = protocol)]
+    pub(crate) http: Protocol,
+    /// Trust the certificates in this file (PEM) alone [default: the web's]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Trust any certificate
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// Connect to this address, whatever the URL's host resolves to
+    #[arg(long, value_name = "IP")]
+    pub(crate) address: Option<IpAddr>,
+    /// Only these bytes: A-B (B included), A- or -N
+    #[arg(long, value_name = "A-B", value_parser = range, allow_hyphen_values = true)]
+    pub(crate) range: Option<String>,
+    /// A cookie to send, such as larder sign --carrier cookie prints
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) cookie: Option<String>,
+    /// How many times in all
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) repeat: u32,
+    /// How many at the same time, each on a connection of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) parallel: u32,
+    /// Give up when nothing comes for this long
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub(crate) timeout: Seconds,
+    /// Write the body to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// An address is the prefix that holds it alone.
+fn prefix(text: &str) -> Result<IpNet, String> {
+    let alone = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse().or_else(|_| alone()).map_err(|_| "expected an address or prefix such as 192.0.2.7 or 2001:db8::/32".into())
+}
+
+fn protocol(version: &str) -> Result<Protocol, String> {
+    match version {
+        "1.1" | "1" => Ok(Protocol::Http1),
+        "2" => Ok(Protocol::Http2),
+        "3" => Ok(Protocol::Http3),
+        _ => Err("expected 1.1, 2 or 3".into()),
+    }
+}
+
+/// A byte range as it follows `bytes=` (RFC 9110 §14.1.2).
+fn range(range: &str) -> Result<String, String> {
+    let number = |text: &str| text.parse::<u64>().ok();
+    let is_range = match range.split_once('-') {
+        Some(("", suffix)) => number(suffix).is_some(),
+        Some((first, "")) => number(first).is_some(),
+        Some((first, last)) => number(first).zip(number(last)).is_some_and(|(first, last)| first <= last),
+        None => false,
+    };
+    if is_range { Ok(range.to_owned()) } else { Err("expected A-B, A- or -N, such as 0-1023".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ranges_are_as_rfc_9110_has_them() {
+        for good in ["0-0", "0-1023", "5-", "-5"] {
+            assert_eq!(range(good), Ok(good.into()));
+        }
+        for bad in ["", "-", "5", "5-4", "a-b", "0-1,5-6"] {
+            assert!(range(bad).is_err(), "{bad}");
+        }
+    }
+}

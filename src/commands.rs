@@ -1,0 +1,41 @@
+//! The subcommands, a file each.
+
+mod check;
+mod control;
+mod demo;
+mod edge;
+mod fetch;
+mod ingest;
+mod origin;
+mod sign;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::cli::Command;
+
+/// Threads for what waits on sockets and files besides the edge's workers, which are threads of their own.
+const THREADS: usize = 2;
+
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(THREADS).enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        match command {
+            Command::Edge(args) => edge::run(args).await,
+            Command::Origin(args) => origin::run(args).await,
+            Command::Control(args) => control::run(args).await,
+            Command::Check(args) => check::run(&args),
+            Command::Demo(args) => demo::run(args).await,
+            Command::Ingest(args) => ingest::run(args).await,
+            Command::Sign(args) => sign::run(&args),
+            Command::Fetch(args) => fetch::run(args).await,
+        }
+    })
+}
+
+/// Prints one line of JSON on standard output.
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
