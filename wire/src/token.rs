@@ -27,6 +27,11 @@ mod replay;
 mod uri;
 mod verify;
 
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod rfc9246;
+
 pub use carrier::{Carrier, Found, Presented, cookie, find, in_path, in_query};
 pub use claims::{Audience, BadClaim, Claims, SignError, sign};
 pub use jwe::ClaimKey;

@@ -171,7 +171,10 @@ pub fn cookie(token: &str) -> String {
 mod tests {
     use super::*;
 
-    fn found(target: &str, cookies: &[&str]) -> Result<(String, Option<String>, Option<(Carrier, String)>), Refusal> {
+    /// Path, query, and token with its carrier.
+    type Parts = (String, Option<String>, Option<(Carrier, String)>);
+
+    fn found(target: &str, cookies: &[&str]) -> Result<Parts, Refusal> {
         let found = find("https", "e", target, cookies.iter().copied())?;
         let query = found.query.as_ref().map_or(String::new(), |query| format!("?{query}"));
         if let Some(presented) = &found.presented {

@@ -150,8 +150,16 @@ impl SigningKey {
         jwk.to_string()
     }
 
-    /// The public JWK, for the `keys` of a set. A shared secret has no public part: what is left of it verifies nothing, and
-    /// [`Self::to_jwk`] is what its verifiers need.
+    /// The JWK that a verifier's set needs: the public one, or for HS256, where there is none, the shared secret itself.
+    pub fn verifying_jwk(&self) -> Value {
+        let mut jwk = self.public_jwk();
+        if let Material::Hs256 { k } = &self.material {
+            jwk["k"] = URL_SAFE_NO_PAD.encode(k).into();
+        }
+        jwk
+    }
+
+    /// The public JWK: nothing in it is secret. A shared secret has no public part, so for HS256 it verifies nothing.
     pub fn public_jwk(&self) -> Value {
         let mut jwk = match &self.material {
             Material::Es256 { x, y, .. } => {
@@ -430,8 +438,7 @@ mod tests {
             assert_eq!((read.kid(), read.algorithm(), read.to_jwk()), ("k1", algorithm, key.to_jwk()));
             let token = read.sign("e30").unwrap();
             let (message, signature) = token.rsplit_once('.').unwrap();
-            let verifier = if algorithm == Algorithm::Hs256 { key.to_jwk() } else { key.public_jwk().to_string() };
-            let set = set_of(&[&verifier]).unwrap();
+            let set = set_of(&[&key.verifying_jwk().to_string()]).unwrap();
             let verifying = set.verifying("k1").unwrap();
             assert!(verifying.verifies(message, signature), "{algorithm}");
             assert!(!verifying.verifies("e30.e30", signature), "{algorithm}");

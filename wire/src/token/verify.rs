@@ -397,3 +397,351 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        object::ObjectPath,
+        token::{Algorithm, Carrier, ClaimKey, SignError, SigningKey, Transport, sign},
+    };
+
+    const NOW: u64 = 1_700_000_000;
+    const CLIENT: &str = "192.0.2.7";
+    const SEGMENT: &str = "https://edge.example/titles/x/v720/00001.m4s";
+
+    fn key(kid: &str) -> SigningKey {
+        SigningKey::generate(Algorithm::EdDsa, kid).unwrap()
+    }
+
+    fn set(keys: &[Value]) -> KeySet {
+        KeySet::from_jwks(&json!({ "keys": keys }).to_string()).unwrap()
+    }
+
+    fn verifier(key: &SigningKey, rules: Rules) -> Verifier {
+        Verifier::new(set(&[key.verifying_jwk()]), rules)
+    }
+
+    fn tree() -> Claims {
+        Claims::for_tree(&ObjectPath::new("/titles/x").unwrap(), NOW + 60)
+    }
+
+    fn check(verifier: &Verifier, token: &str, uri: &str, client: &str, now_unix_s: u64) -> Result<Grant, Refusal> {
+        let presented = Presented { token: token.into(), uri: uri.into(), carrier: Carrier::Path };
+        verifier.check(&presented, client.parse().unwrap(), now_unix_s)
+    }
+
+    /// What comes of a payload that [`sign`] might refuse, for a segment asked for now.
+    fn outcome(rules: Rules, payload: &str) -> Result<Grant, Refusal> {
+        let key = key("k");
+        let token = key.sign(&URL_SAFE_NO_PAD.encode(payload)).unwrap();
+        check(&verifier(&key, rules), &token, SEGMENT, CLIENT, NOW)
+    }
+
+    /// [`outcome`] of a tree's claims with some more.
+    fn with(rules: Rules, more: Value) -> Result<Grant, Refusal> {
+        let mut claims = serde_json::to_value(tree()).unwrap();
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        outcome(rules, &claims.to_string())
+    }
+
+    #[test]
+    fn time_address_and_uri_are_checked_also_when_the_token_is_remembered() {
+        let key = key("k");
+        let verifier = verifier(&key, Rules::default());
+        let token = sign(&key, &Claims { nbf: Some(NOW), cdniip: Some("192.0.2.0/24".into()), ..tree() }).unwrap();
+        let outside = "https://edge.example/titles/y/v720/00001.m4s";
+        for round in 0..2 {
+            assert_eq!(
+                check(&verifier, &token, SEGMENT, CLIENT, NOW + 60).unwrap_err(),
+                Refusal::Expired { exp: NOW + 60, now_unix_s: NOW + 60 }
+            );
+            assert_eq!(
+                check(&verifier, &token, SEGMENT, CLIENT, NOW - 1).unwrap_err(),
+                Refusal::NotYet { nbf: NOW, now_unix_s: NOW - 1 }
+            );
+            assert_eq!(
+                check(&verifier, &token, SEGMENT, "192.0.3.7", NOW).unwrap_err(),
+                Refusal::Client("192.0.3.7".parse().unwrap())
+            );
+            assert_eq!(check(&verifier, &token, outside, CLIENT, NOW).unwrap_err(), Refusal::Uri(outside.into()));
+            assert_eq!(verifier.remembered(), round, "what was refused is not remembered");
+            assert!(check(&verifier, &token, SEGMENT, CLIENT, NOW).is_ok());
+            assert!(
+                check(&verifier, &token, SEGMENT, "::ffff:192.0.2.7", NOW + 59).is_ok(),
+                "a mapped address is its IPv4 address"
+            );
+        }
+    }
+
+    #[test]
+    fn cores_share_a_verifier_and_garbage_displaces_nothing() {
+        const HONEST: usize = 64;
+        let key = SigningKey::generate(Algorithm::Hs256, "k").unwrap();
+        let verifier = verifier(&key, Rules { remembered_max: 4 * HONEST, ..Rules::default() });
+        let token = |n: usize| sign(&key, &Claims { sub: Some(format!("viewer {n}")), ..tree() }).unwrap();
+        let honest: Vec<String> = (0..HONEST).map(token).collect();
+        std::thread::scope(|scope| {
+            for core in 0..4 {
+                let (verifier, honest) = (&verifier, &honest);
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        for token in honest {
+                            assert!(check(verifier, token, SEGMENT, CLIENT, NOW).is_ok());
+                            let garbage = format!("{token}{core}{round}");
+                            assert!(check(verifier, &garbage, SEGMENT, CLIENT, NOW).is_err());
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(verifier.remembered(), HONEST);
+        assert!((HONEST..1000).all(|n| check(&verifier, &token(n), SEGMENT, CLIENT, NOW).is_ok()));
+        assert!(verifier.remembered() <= 4 * HONEST);
+    }
+
+    #[test]
+    fn a_tree_holds_what_is_below_its_root_and_nothing_else() {
+        let key = key("k");
+        let verifier = verifier(&key, Rules::default());
+        let root = ObjectPath::new("/titles/a.b").unwrap();
+        let token = sign(&key, &Claims::for_tree(&root, NOW + 60)).unwrap();
+        for (uri, is_inside) in [
+            ("https://edge.example/titles/a.b/master.m3u8", true),
+            ("http://[2001:db8::1]:8080/titles/a.b/v720/1.m4s?x=/y", true),
+            ("https://edge.example/titles/c/../a.b/x", true),
+            ("https://edge.example/titles/a.b/../c/x", false),
+            ("https://edge.example/titles/a.b/%2e%2e/c/x", false),
+            ("https://edge.example/titles/a.b", false),
+            ("https://edge.example/titles/a.bc/x", false),
+            ("https://edge.example/titles/aXb/x", false),
+            ("https://edge.example/c?/titles/a.b/x", false),
+            ("https://edge.example/c/titles/a.b/x", false),
+        ] {
+            assert_eq!(check(&verifier, &token, uri, CLIENT, NOW).is_ok(), is_inside, "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_key_says_which_algorithm_is_used() {
+        let (es, ed, hs) = (
+            SigningKey::generate(Algorithm::Es256, "es").unwrap(),
+            key("ed"),
+            SigningKey::generate(Algorithm::Hs256, "hs").unwrap(),
+        );
+        let verifier = Verifier::new(set(&[&es, &ed, &hs].map(SigningKey::verifying_jwk)), Rules::default());
+        for key in [&es, &ed, &hs] {
+            let token = sign(key, &tree()).unwrap();
+            assert!(check(&verifier, &token, SEGMENT, CLIENT, NOW).is_ok());
+            let (header, rest) = token.split_once('.').unwrap();
+            let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+            for (alg, kid) in
+                [("none", key.kid()), ("HS256", "es"), ("HS256", "ed"), ("ES256", "hs"), ("EdDSA", "es"), ("eddsa", "ed")]
+            {
+                let mut header = header.clone();
+                (header["alg"], header["kid"]) = (alg.into(), kid.into());
+                for rest in [rest, rest.rsplit_once('.').map(|(payload, _)| format!("{payload}.")).as_deref().unwrap()] {
+                    let token = format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()));
+                    let refusal = check(&verifier, &token, SEGMENT, CLIENT, NOW).unwrap_err();
+                    assert_eq!(refusal, Refusal::Algorithm { kid: kid.into(), alg: alg.into() });
+                }
+            }
+        }
+        // The classic: a public key used as if it were a shared secret.
+        let secret = json!({ "kty": "oct", "kid": "es", "k": es.public_jwk()["x"] }).to_string();
+        let forged = sign(&SigningKey::from_jwk(&secret).unwrap(), &tree()).unwrap();
+        assert_eq!(
+            check(&verifier, &forged, SEGMENT, CLIENT, NOW).unwrap_err(),
+            Refusal::Algorithm { kid: "es".into(), alg: "HS256".into() }
+        );
+    }
+
+    #[test]
+    fn tokens_that_are_not_ours_are_refused_before_they_are_read() {
+        let ours = key("k");
+        let verifier = verifier(&ours, Rules::default());
+        let refused = |token: &str| check(&verifier, token, SEGMENT, CLIENT, NOW).unwrap_err();
+        let good = sign(&ours, &tree()).unwrap();
+        let (header, rest) = good.split_once('.').unwrap();
+        let headed = |header: &str| refused(&format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header)));
+        assert_eq!(refused(&sign(&key("k"), &tree()).unwrap()), Refusal::Signature { kid: "k".into() });
+        assert_eq!(refused(&sign(&key("other"), &tree()).unwrap()), Refusal::UnknownKey { kid: "other".into() });
+        assert_eq!(headed(r#"{"alg":"EdDSA"}"#), Refusal::Nameless);
+        assert!(matches!(headed(r#"{"alg":"EdDSA","kid":"k","crit":["b64"],"b64":false}"#), Refusal::Malformed(_)));
+        for token in ["", ".", "..", "a.b", "a.b.c.d", rest, &format!("{header}={rest}"), &good.replace('.', "")] {
+            assert!(matches!(refused(token), Refusal::Malformed(_)), "{token}: {:?}", refused(token));
+        }
+        assert_eq!(refused(&format!("{good}{}", "A".repeat(TOKEN_BYTES_MAX))), Refusal::TooLong(good.len() + TOKEN_BYTES_MAX));
+        assert_eq!(refused(&format!("{good}=")), Refusal::Signature { kid: "k".into() });
+        let garbled = ours.sign(&URL_SAFE_NO_PAD.encode("not JSON")).unwrap();
+        assert_eq!(refused(&garbled).verification_code(), 500);
+    }
+
+    #[test]
+    fn each_claim_is_enforced_and_named() {
+        let code = |more: Value| with(Rules::default(), more).unwrap_err().verification_code();
+        for (claim, bad) in [
+            ("exp", json!("tomorrow")),
+            ("exp", json!(-1)),
+            ("exp", Value::Null),
+            ("nbf", json!([])),
+            ("iat", json!("x")),
+            ("aud", json!(7)),
+            ("sub", json!(7)),
+            ("iss", json!({})),
+            ("jti", json!(7)),
+            ("cdniv", json!("1")),
+            ("cdnicrit", json!(["a"])),
+            ("cdniip", json!("everywhere")),
+            ("cdniip", json!("10.0.0.0/33")),
+            ("cdniuc", json!("regex:(")),
+            ("cdniuc", json!("prefix:/")),
+            ("cdniets", json!(30)),
+            ("cdnistd", json!(-1)),
+        ] {
+            let refusal = with(Rules::default(), json!({ claim: bad })).unwrap_err();
+            let Refusal::Claim(fault) = &refusal else { panic!("{claim}: {refusal:?}") };
+            let expected = if claim == "cdniets" { "cdnistt" } else { claim };
+            assert_eq!(fault.claim, expected, "{refusal}");
+        }
+        assert_eq!(
+            (code(json!({ "cdniv": 2 })), code(json!({ "cdnicrit": "x-new" })), code(json!({ "cdnicrit": "" }))),
+            (408, 409, 409)
+        );
+        assert_eq!((code(json!({ "cdnistt": 1 })), code(json!({ "cdnistt": 3, "cdniets": 1 }))), (406, 406));
+        assert_eq!(
+            (code(json!({ "iss": "me" })), code(json!({ "aud": "me" })), code(json!({ "cdniip": "::1" }))),
+            (401, 403, 410)
+        );
+        assert!(with(Rules::default(), json!({ "cdniv": 1, "iat": NOW, "unknown": {}, "cdnistd": 9 })).is_ok());
+        let missing = outcome(Rules::default(), &json!({ "exp": NOW + 1 }).to_string()).unwrap_err();
+        assert_eq!(missing.to_string(), "claim cdniuc: is missing, and every token needs one");
+    }
+
+    #[test]
+    fn times_may_have_fractions_and_never_gain_by_them() {
+        let at =
+            |exp: f64, nbf: f64| with(Rules::default(), json!({ "exp": exp, "nbf": nbf })).map(|grant| grant.expires_unix_s());
+        let now = NOW as f64;
+        assert_eq!(at(now + 1.9, now - 0.5), Ok(NOW + 1));
+        assert_eq!(at(now + 0.9, now), Err(Refusal::Expired { exp: NOW, now_unix_s: NOW }));
+        assert_eq!(at(now + 9.0, now + 0.1), Err(Refusal::NotYet { nbf: NOW + 1, now_unix_s: NOW }));
+        assert!(matches!(at(1e300, now), Err(Refusal::Claim(fault)) if fault.claim == "exp"));
+    }
+
+    #[test]
+    fn rules_decide_about_issuers_audiences_leeway_and_endless_tokens() {
+        let rules = || Rules { issuers: vec!["us".into()], audience: Some("edge".into()), ..Rules::default() };
+        assert!(with(rules(), json!({ "iss": "us", "aud": ["x", "edge"] })).is_ok());
+        assert!(with(rules(), json!({ "aud": "edge" })).is_ok());
+        assert!(matches!(with(rules(), json!({ "iss": "them" })), Err(Refusal::Issuer { .. })));
+        assert!(matches!(with(rules(), json!({ "aud": ["x"] })), Err(Refusal::Audience(_))));
+        assert!(matches!(with(rules(), json!({ "aud": [] })), Err(Refusal::Audience(_))));
+
+        let late = json!({ "exp": NOW - 4, "nbf": NOW + 5 });
+        assert!(with(Rules { leeway_s: 5, ..rules() }, late.clone()).is_ok());
+        assert!(matches!(with(Rules { leeway_s: 4, ..rules() }, late.clone()), Err(Refusal::Expired { .. })));
+        assert!(with(Rules { leeway_s: u64::MAX, ..rules() }, late).is_ok());
+
+        let endless = json!({ "cdniuc": "regex:.*" }).to_string();
+        assert_eq!(outcome(rules(), &endless).unwrap_err().verification_code(), 404);
+        assert_eq!(outcome(Rules { requires_expiry: false, ..rules() }, &endless).unwrap().expires_unix_s(), u64::MAX);
+        assert_eq!(Grant::open_path().expires_unix_s(), u64::MAX);
+    }
+
+    #[test]
+    fn a_key_with_an_issuer_signs_for_no_other() {
+        let key = key("k");
+        let mut bound = key.public_jwk();
+        bound["iss"] = "theirs".into();
+        let verifier = Verifier::new(set(&[bound]), Rules { issuers: vec!["ours".into()], ..Rules::default() });
+        let check = |iss: &str| {
+            let token = sign(&key, &Claims { iss: Some(iss.into()), ..tree() }).unwrap();
+            check(&verifier, &token, SEGMENT, CLIENT, NOW)
+        };
+        assert!(check("theirs").is_ok());
+        assert_eq!(check("ours").unwrap_err(), Refusal::Issuer { iss: "ours".into(), kid: "k".into() });
+    }
+
+    #[test]
+    fn sealed_addresses_bind_and_sealed_subjects_are_read_if_we_have_the_key() {
+        let secret = json!({ "kty": "oct", "kid": "c", "alg": "A256GCM", "use": "enc", "k": URL_SAFE_NO_PAD.encode([9; 32]) });
+        let sealer = ClaimKey::from_jwk(&secret.to_string()).unwrap();
+        let key = key("k");
+        let seal = |value: &str| Some(sealer.seal(value).unwrap());
+        let subject = sign(&key, &Claims { sub: seal("viewer 7"), ..tree() }).unwrap();
+        let address = sign(&key, &Claims { cdniip: seal("192.0.2.7"), ..tree() }).unwrap();
+        let keyed = Verifier::new(set(&[key.public_jwk(), secret]), Rules::default());
+        let keyless = verifier(&key, Rules::default());
+        assert_eq!(check(&keyed, &subject, SEGMENT, CLIENT, NOW).unwrap().subject(), Some("viewer 7"));
+        assert_eq!(check(&keyless, &subject, SEGMENT, CLIENT, NOW).unwrap().subject(), None);
+        assert!(check(&keyed, &address, SEGMENT, CLIENT, NOW).is_ok());
+        assert!(matches!(check(&keyed, &address, SEGMENT, "192.0.2.8", NOW), Err(Refusal::Client(_))));
+        let refusal = check(&keyless, &address, SEGMENT, CLIENT, NOW).unwrap_err();
+        assert_eq!(refusal.to_string(), "claim cdniip: is encrypted with key \"c\", which is not in the set");
+        let spoilt = sign(&key, &Claims { sub: seal("viewer 7").map(|jwe| jwe.replace("..", "..A")), ..tree() }).unwrap();
+        assert_eq!(check(&keyed, &spoilt, SEGMENT, CLIENT, NOW).unwrap_err().verification_code(), 402);
+    }
+
+    #[test]
+    fn a_renewed_token_ends_later_and_carries_the_rest_over() {
+        let key = key("k");
+        let verifier = verifier(&key, Rules { issuers: vec!["old".into(), "new".into()], ..Rules::default() });
+        let extensions = serde_json::Map::from_iter([("extra".to_owned(), json!([1]))]);
+        let (iss, sub) = (Some("old".into()), Some("viewer".into()));
+        let claims = Claims { iss, sub, iat: Some(1), cdnistt: Some(2), cdniets: Some(600), extensions, ..tree() };
+        let grant = check(&verifier, &sign(&key, &claims).unwrap(), SEGMENT, CLIENT, NOW + 5).unwrap();
+        let renewal = grant.renewal().unwrap();
+        assert_eq!(renewal.transport(), Transport::Query);
+        let renewed = renewal.sign(&key, Some("new")).unwrap();
+        assert!(renewed.set_cookie().ends_with("; Path=/; Max-Age=600; HttpOnly; Secure; SameSite=None"));
+        let payload = URL_SAFE_NO_PAD.decode(renewed.token.split('.').nth(1).unwrap()).unwrap();
+        let expected = Claims { iss: Some("new".into()), iat: Some(NOW + 5), exp: Some(NOW + 605), ..claims.clone() };
+        assert_eq!(Claims::parse(&payload), Ok(expected));
+        assert_eq!(check(&verifier, &renewed.token, SEGMENT, CLIENT, NOW + 604).unwrap().subject(), Some("viewer"));
+
+        let never = Claims { cdnistt: Some(0), ..claims.clone() };
+        let too_deep = Claims { cdnistd: Some(5), ..claims };
+        for claims in [never, too_deep] {
+            assert_eq!(check(&verifier, &sign(&key, &claims).unwrap(), SEGMENT, CLIENT, NOW).unwrap().renewal(), None);
+        }
+    }
+
+    #[test]
+    fn claims_that_no_verifier_accepts_are_not_signed() {
+        let key = key("k");
+        let claim = |claims: &Claims| match sign(&key, claims) {
+            Err(SignError::Claim(fault)) => fault.claim,
+            other => panic!("{other:?}"),
+        };
+        let extensions = serde_json::Map::from_iter([("x".to_owned(), Value::Null)]);
+        assert_eq!(claim(&Claims::default()), "cdniuc");
+        assert_eq!(claim(&Claims { cdniuc: Some("regex:[".into()), ..tree() }), "cdniuc");
+        assert_eq!(claim(&Claims { cdnistt: Some(1), ..tree() }), "cdniets");
+        for critical in ["", "exp", "x,x", "x,y"] {
+            let claims = Claims { cdnicrit: Some(critical.into()), extensions: extensions.clone(), ..tree() };
+            assert_eq!(claim(&claims), "cdnicrit", "{critical:?}");
+        }
+        assert!(sign(&key, &Claims { cdnicrit: Some("x".into()), extensions, ..tree() }).is_ok());
+        assert!(matches!(sign(&key, &Claims { sub: Some("x".repeat(4096)), ..tree() }), Err(SignError::TooLong(_))));
+        assert!(matches!(Claims::for_uri("/relative", NOW), Err(SignError::Uri(_))));
+    }
+
+    #[test]
+    fn a_stranger_learns_little_from_a_refusal() {
+        let secret_words = ["exp", "kid", "sign", "iss", "cdni", "alg"];
+        for refusal in [
+            Refusal::Missing,
+            Refusal::Target(""),
+            Refusal::TooLong(1),
+            Refusal::Signature { kid: "k".into() },
+            Refusal::Expired { exp: 0, now_unix_s: 1 },
+            Refusal::Uri("u".into()),
+            Refusal::Replayed("j".into()),
+        ] {
+            assert!(secret_words.iter().all(|word| !refusal.code().contains(word)), "{}", refusal.code());
+        }
+    }
+}
