@@ -51,7 +51,9 @@ docs: tools-build
 	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps $(CRATES:%=-p %)
 
 bench: tools-build
-	@cargo bench --locked -p benches
+	@for bench in benches/src/bin/*.rs; do \
+	    cargo run $(CARGO_FLAGS) --quiet -p benches --bin "$$(basename "$$bench" .rs)"; \
+	done
 
 # npm writes this file when it has installed everything.
 web/node_modules/.package-lock.json: web/package-lock.json | tools-web
