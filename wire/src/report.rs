@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Registration {
     /// Edges of one site share prefixes and a hash.
     pub site: String,
-    /// Where players reach it: scheme, host and port, no path ("https://edge1.example:443").
+    /// Where players reach it: scheme, host and port, no path (`https://edge1.example:443`).
     pub url: String,
     /// The version of Larder it runs.
     pub version: String,
