@@ -21,9 +21,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How an edge stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Not all of it is up.
-    Starting,
-    /// It takes viewers.
+    /// It is up and takes viewers.
     Ready,
     /// It finishes what it has.
     Draining,
@@ -77,7 +75,6 @@ fn answer<B>(request: &Request<B>, gauges: &Gauges, standing: Standing) -> Respo
         "/healthz" => text(StatusCode::OK, "alive\n"),
         "/readyz" => match standing {
             Standing::Ready => text(StatusCode::OK, "ready\n"),
-            Standing::Starting => text(StatusCode::SERVICE_UNAVAILABLE, "starting: the listeners are not up yet\n"),
             Standing::Draining => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "draining: what is being sent is finished, nobody new is taken\n")
             }

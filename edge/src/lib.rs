@@ -176,7 +176,8 @@ impl Edge {
     /// # Errors
     /// When a thread cannot be started or a worker broke.
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
-        let (standing, seen) = watch::channel(Standing::Starting);
+        // The ports are bound: from now on viewers may come, and wait in the system's queue for the workers to start.
+        let (standing, seen) = watch::channel(Standing::Ready);
         let (done, minded) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("control".into()).spawn(move || {
@@ -184,7 +185,6 @@ impl Edge {
             let _ = done.send(());
         })?;
         let mut server = pin!(self.server.run(self.serving, stop.clone()));
-        standing.send_replace(Standing::Ready);
         let served = tokio::select! {
             served = &mut server => served,
             () = stop.cancelled() => {

@@ -131,7 +131,7 @@ fn report(gauges: &Gauges, standing: Standing) -> Report {
     Report {
         health: match standing {
             Standing::Ready => Health::Ready,
-            Standing::Starting | Standing::Draining | Standing::Ended => Health::Draining,
+            Standing::Draining | Standing::Ended => Health::Draining,
         },
         connections: gauges.protocols.open(),
         requests: gauges.metrics.requests(),
