@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
     net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -397,4 +398,60 @@ fn what_is_signed_is_fetched_by_every_protocol_and_carrier_and_nothing_else_is()
     distrusted.failed(1, &["certificate"]);
     assert!(edge.stop().success() && origin.stop().success());
     fetch("--timeout 2s", &signed).failed(1, &["cannot connect to 127.0.0.1"]);
+}
+
+#[test]
+fn a_certificate_is_swapped_under_a_running_edge_and_a_bad_one_is_not() {
+    let site = Site::new();
+    let files = site.path("state/origin/files");
+    fs::create_dir_all(&files).expect("a folder");
+    fs::write(files.join("a.txt"), "a").expect("writes");
+    let edge_toml = site.path("edge.toml");
+    let open = fs::read_to_string(&edge_toml).expect("a file").replace("[cache]", "open_paths = [\"/files/\"]\n[cache]");
+    fs::write(&edge_toml, open).expect("writes");
+    let (origin, edge) = (site.start("origin"), site.start("edge"));
+    let log = || fs::read_to_string(site.path("edge.log")).expect("a log");
+    let url = format!("https://127.0.0.1:{}/files/a.txt", site.edge_port);
+    let fetch = |ca: &Path| said(larder(["fetch", "--http", "3", "--ca"]).arg(ca).arg(&url)).code;
+    let first = site.path("first.crt");
+    fs::copy(site.path("edge.crt"), &first).expect("copies");
+    assert_eq!(fetch(&first), Some(0));
+
+    // The edge says in its log that it has read the files; each time once more.
+    let reload = |word: &str| {
+        let before = log().matches(word).count();
+        edge.signal("HUP");
+        assert!((0..200).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            log().matches(word).count() > before
+        }));
+    };
+    certificate(site.dir.path());
+    reload("read anew");
+    assert_eq!((fetch(&site.path("edge.crt")), fetch(&first)), (Some(0), Some(1)));
+
+    fs::write(site.path("edge.key"), "no key at all").expect("writes");
+    reload("stays as it was");
+    assert_eq!(fetch(&site.path("edge.crt")), Some(0));
+    assert!(edge.stop().success() && origin.stop().success());
+}
+
+#[test]
+fn a_demo_ends_cleanly_on_ctrl_c() {
+    let mut child = larder(["demo", "--json", "--state"])
+        .arg(crate::demo::state())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut line = String::new();
+    out.read_line(&mut line).expect("text");
+    let ready: Value = serde_json::from_str(&line).expect("JSON");
+    let interrupted = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().expect("kill runs");
+    assert!(interrupted.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    for url in ready["edges"].as_array().expect("edges").iter().chain([&ready["control"]]) {
+        let addr = url.as_str().and_then(|url| url.split("//").nth(1)).expect("an address");
+        assert!(std::net::TcpStream::connect(addr).is_err(), "{addr} still listens");
+    }
 }
