@@ -127,6 +127,7 @@ impl Config {
         let origin = origin(doc);
         let control = control(doc);
         let allowed_origins = doc.list::<WebOrigin>("cors.allowed_origins", WebOrigin::EXPECTED);
+        let is_open = allowed_origins.is_empty() || allowed_origins.iter().any(WebOrigin::is_any);
         let limits = limits(doc);
         Some(Self {
             listen: listen?,
@@ -140,7 +141,7 @@ impl Config {
             cache: cache?,
             origin: origin?,
             control: control?,
-            allowed_origins: if allowed_origins.iter().all(WebOrigin::is_any) { None } else { Some(allowed_origins) },
+            allowed_origins: (!is_open).then_some(allowed_origins),
             limits: limits?,
         })
     }
@@ -487,6 +488,17 @@ origin = { url = "http://origin:9450/store/", token_file = "/fill.token" }
         assert_eq!((config.origin.url.to_string().as_str(), config.origin.url.port()), ("http://origin:9450/store", 9450));
         assert!(config.control.is_none() && config.allowed_origins.is_none() && config.tokens.open_paths.is_empty());
         assert_eq!(config.limits.streams_max, 100);
+    }
+
+    #[test]
+    fn one_star_opens_answers_to_all_scripts() {
+        let allowed = |list: &str| {
+            let mut doc = Document::parse(&format!("{WHOLE}[cors]\nallowed_origins = {list}\n")).unwrap();
+            Config::read(&mut doc).unwrap().allowed_origins.map(|origins| origins.len())
+        };
+        assert_eq!(allowed("[]"), None);
+        assert_eq!(allowed("[\"https://a.example\", \"*\"]"), None);
+        assert_eq!(allowed("[\"https://a.example\", \"http://localhost:3000\"]"), Some(2));
     }
 
     #[test]

@@ -226,6 +226,14 @@ mod tests {
 
     const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
+    async fn head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        head
+    }
+
     /// Answers `requests` requests on each of `connections` connections, one connection after the other, and closes it.
     async fn server(connections: usize, requests: usize) -> HttpUrl {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -234,10 +242,7 @@ mod tests {
             for _ in 0..connections {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 for _ in 0..requests {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        head.push(stream.read_u8().await.unwrap());
-                    }
+                    let head = head(&mut stream).await;
                     assert!(head.starts_with(b"GET /base/x HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&head));
                     stream.write_all(ANSWER).await.unwrap();
                 }
@@ -291,6 +296,38 @@ mod tests {
         drop(listener);
         let error = upstream.send(ask(&upstream)).await.err().unwrap();
         assert!(error.to_string().starts_with(&format!("cannot connect to {addr}: Connection refused")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn behind_tls_only_one_whose_authority_is_trusted_is_asked() {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let server = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: HttpUrl = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+        tokio::spawn(async move {
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                head(&mut stream).await;
+                stream.write_all(ANSWER).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        fs::write(&file, made.cert.pem()).unwrap();
+        let trusted = Upstream::new(url.clone(), Some(&file), Duration::from_secs(5)).unwrap();
+        assert_eq!(trusted.send(ask(&trusted)).await.unwrap().0.status().as_u16(), 204);
+        let strange = upstream(url);
+        let error = strange.send(ask(&strange)).await.err().unwrap().to_string();
+        assert!(error.contains("invalid peer certificate"), "{error}");
     }
 
     #[test]

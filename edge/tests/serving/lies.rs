@@ -3,7 +3,7 @@ use http::{Method, StatusCode};
 
 use crate::{
     origin::{Fault, Object},
-    support::{SLICE, ask, get, start},
+    support::{SLICE, ask, get, start, try_ask},
 };
 
 /// Whatever an origin says, a player gets the right bytes or an error, and the right bytes once the origin is honest.
@@ -40,13 +40,16 @@ async fn a_lying_origin_never_yields_a_wrong_byte() {
             edge.origin.put(&path, film.clone());
             let range = format!("bytes={first}-");
             edge.origin.fails(lie.clone(), usize::MAX);
-            let answer = ask(connection, Method::GET, &edge.signed(&path), &[("range", &range)]).await;
-            if answer.status.is_success() {
-                let is_right = answer.body == film.bytes[first..][..answer.body.len()];
-                let is_whole = answer.body.len() == film.bytes.len() - first;
-                assert!(is_right && (is_whole || answer.is_broken), "{lie:?} from {first}");
-            } else {
-                assert!(answer.status.is_server_error() && answer.body.len() < 100, "{lie:?} from {first}: {answer:?}");
+            match try_ask(connection, Method::GET, &edge.signed(&path), &[("range", &range)]).await {
+                Ok(answer) if answer.status.is_success() => {
+                    let is_right = answer.body == film.bytes[first..][..answer.body.len()];
+                    let is_whole = answer.body.len() == film.bytes.len() - first;
+                    assert!(is_right && (is_whole || answer.is_broken), "{lie:?} from {first}");
+                }
+                Ok(answer) => {
+                    assert!(answer.status.is_server_error() && answer.body.len() < 100, "{lie:?} from {first}: {answer:?}");
+                }
+                Err(_broken_off) => {}
             }
             edge.origin.is_honest_again();
             let answer = ask(connection, Method::GET, &edge.signed(&path), &[("range", &range)]).await;
@@ -69,8 +72,12 @@ async fn an_object_that_changes_under_a_viewer_breaks_the_answer_and_is_the_new_
         let first = ask(&connection, Method::GET, &edge.signed(&path), &[("range", "bytes=0-9")]).await;
         assert!(first.body == old.bytes[..10]);
         edge.origin.put(&path, new.clone());
-        let answer = get(&connection, &edge.signed(&path)).await;
-        assert!(answer.is_broken && answer.body == old.bytes[..answer.body.len()], "{protocol:?}: no byte of the new version");
+        if let Ok(answer) = try_ask(&connection, Method::GET, &edge.signed(&path), &[]).await {
+            assert!(
+                answer.is_broken && answer.body == old.bytes[..answer.body.len()],
+                "{protocol:?}: no byte of the new version"
+            );
+        }
         let connection = edge.connect(protocol).await;
         let answer = get(&connection, &edge.signed(&path)).await;
         assert!(answer.status == StatusCode::OK && answer.body == *new.bytes, "{protocol:?}");

@@ -206,20 +206,29 @@ pub(crate) async fn get(connection: &Connection, path: &str) -> Answer {
     ask(connection, Method::GET, path, &[]).await
 }
 
-/// Asks and reads the whole answer. An answer that breaks off before its head is a panic.
+/// Asks and reads the whole answer, which has at least a head.
 pub(crate) async fn ask(connection: &Connection, method: Method, path: &str, headers: &[(&'static str, &str)]) -> Answer {
+    try_ask(connection, method, path, headers).await.expect("an answer")
+}
+
+/// Asks and reads the answer as far as it comes. A stream that is reset may lose even its head (RFC 9000 §3.2).
+pub(crate) async fn try_ask(
+    connection: &Connection,
+    method: Method,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<Answer, ClientError> {
     let headers = headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a value"))).collect();
-    let (head, mut chunks) = connection.send(method, AUTHORITY, path, headers).await.expect("an answer");
-    let mut body = Vec::new();
-    let mut is_broken = false;
+    let (head, mut chunks) = connection.send(method, AUTHORITY, path, headers).await?;
+    let mut answer = Answer { status: head.status, headers: head.headers, body: Vec::new(), is_broken: false };
     while let Some(chunk) = chunks.next().await {
         match chunk {
-            Ok(chunk) => body.extend_from_slice(&chunk),
+            Ok(chunk) => answer.body.extend_from_slice(&chunk),
             Err(_) => {
-                is_broken = true;
+                answer.is_broken = true;
                 break;
             }
         }
     }
-    Answer { status: head.status, headers: head.headers, body, is_broken }
+    Ok(answer)
 }
