@@ -53,7 +53,7 @@ pub const TARGET_BYTES_MAX: usize = 16 * 1024;
 pub const CONTAINER_BYTES_MAX: usize = 2048;
 
 /// How much memory one compiled `regex:` container may take, in bytes; what would take more is refused.
-pub const REGEX_BYTES_MAX: usize = 128 * 1024;
+pub const REGEX_BYTES_MAX: usize = 64 * 1024;
 
 /// The longest name of a key (`kid`), in bytes.
 pub const KID_BYTES_MAX: usize = 128;

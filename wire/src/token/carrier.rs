@@ -1,5 +1,7 @@
 //! Where a token stands in a request: path, query or cookie. Putting it there, and taking it out.
 
+use std::iter;
+
 use super::{PACKAGE, Refusal, TARGET_BYTES_MAX, TOKEN_BYTES_MAX};
 use crate::object::ObjectPath;
 
@@ -55,31 +57,27 @@ pub fn find<'a>(
         return Err(Refusal::Target("it is too long"));
     }
     let (path, query) = path_and_query.split_once('?').map_or((path_and_query, None), |(path, query)| (path, Some(query)));
-    let mut found = Found { path: path.into(), query: query.map(Into::into), presented: None };
-    let (token, carrier) = if let Some(package) = Package::in_path(path)? {
-        found.path = package.without(path);
-        if !found.path.starts_with('/') {
-            found.path.insert(0, '/');
-        }
-        (package.token, Carrier::Path)
+    let (token, carrier, path, query) = if let Some(package) = Package::in_path(path)? {
+        let rest = package.without(path);
+        let path = if rest.starts_with('/') { rest } else { format!("/{rest}") };
+        (package.token, Carrier::Path, path, query.map(Into::into))
     } else if let Some(package) = query.map_or(Ok(None), Package::in_query)? {
-        found.query = query.map(|query| package.without(query)).filter(|rest| !rest.is_empty());
-        (package.token, Carrier::Query)
+        let rest = query.map(|query| package.without(query)).filter(|rest| !rest.is_empty());
+        (package.token, Carrier::Query, path.into(), rest)
     } else if let Some(token) = cookies.find_map(in_cookie) {
-        (token, Carrier::Cookie)
+        (token, Carrier::Cookie, path.into(), query.map(Into::into))
     } else {
-        return Ok(found);
+        return Ok(Found { path: path.into(), query: query.map(Into::into), presented: None });
     };
     if token.len() > TOKEN_BYTES_MAX {
         return Err(Refusal::TooLong(token.len()));
     }
-    let mut uri = format!("{scheme}://{authority}{}", found.path);
-    if let Some(query) = &found.query {
+    let mut uri = [scheme, "://", authority, &path].concat();
+    if let Some(query) = &query {
         uri.push('?');
         uri.push_str(query);
     }
-    found.presented = Some(Presented { token: token.into(), uri, carrier });
-    Ok(found)
+    Ok(Found { path, query, presented: Some(Presented { token: token.into(), uri, carrier }) })
 }
 
 /// A package inside a path or a query: from the first character of its name to the last of its token.
@@ -92,13 +90,13 @@ struct Package<'a> {
 impl<'a> Package<'a> {
     /// Path-style parameters (RFC 6570 §3.2.7) begin with a semicolon, segments with a slash.
     fn in_path(path: &'a str) -> Result<Option<Self>, Refusal> {
-        Self::after(path, |before| before.ends_with(['/', ';']))
+        Self::at_one_of(path, path.bytes().enumerate().filter(|(_, byte)| matches!(byte, b'/' | b';')).map(|(at, _)| at + 1))
     }
 
     /// Form-style parameters (RFC 6570 §3.2.8, §3.2.9) begin with a question mark, which `query` is without, or an ampersand.
     fn in_query(query: &'a str) -> Result<Option<Self>, Refusal> {
-        let package = Self::after(query, |before| before.is_empty() || before.ends_with('&'))?;
-        match package {
+        let ampersands = query.bytes().enumerate().filter(|(_, byte)| *byte == b'&').map(|(at, _)| at + 1);
+        match Self::at_one_of(query, iter::once(0).chain(ampersands))? {
             // By the letter of §2.1.15 the question mark would go too, and the rest would join a path that is not what is served.
             Some(package) if package.end < query.len() && !is_sub_delimiter(query.as_bytes()[package.end]) => {
                 Err(Refusal::Target("its token is followed by something that is not another parameter"))
@@ -107,17 +105,17 @@ impl<'a> Package<'a> {
         }
     }
 
-    fn after(text: &'a str, begins: impl Fn(&str) -> bool) -> Result<Option<Self>, Refusal> {
-        let is_package = |start: &usize| begins(&text[..*start]) && text[start + PACKAGE.len()..].starts_with('=');
-        let Some(start) = text.match_indices(PACKAGE).map(|(start, _)| start).find(is_package) else { return Ok(None) };
-        let token = &text[start + PACKAGE.len() + 1..];
-        let token = &token[..token.find(|c| !is_token_char(c)).unwrap_or(token.len())];
-        let end = start + PACKAGE.len() + 1 + token.len();
+    fn at_one_of(text: &'a str, mut starts: impl Iterator<Item = usize>) -> Result<Option<Self>, Refusal> {
+        let value_at = |start: usize| text.as_bytes()[start..].strip_prefix(PACKAGE.as_bytes())?.strip_prefix(b"=");
+        let Some((start, value)) = starts.find_map(|start| Some((start, value_at(start)?))) else { return Ok(None) };
+        let token_bytes = value.iter().position(|byte| !IS_TOKEN_BYTE[usize::from(*byte)]).unwrap_or(value.len());
+        let begin = text.len() - value.len();
+        let end = begin + token_bytes;
         match text.as_bytes().get(end) {
             Some(next) if !is_sub_delimiter(*next) && !b":/?#[]@".contains(next) => {
                 Err(Refusal::Target("its token runs into something else"))
             }
-            _ => Ok(Some(Self { start, end, token })),
+            _ => Ok(Some(Self { start, end, token: &text[begin..end] })),
         }
     }
 
@@ -130,7 +128,7 @@ impl<'a> Package<'a> {
             Some(next) if is_sub_delimiter(*next) => (self.start, self.end + 1),
             _ => (self.start.saturating_sub(1), self.end),
         };
-        format!("{}{}", &text[..start], &text[end..])
+        [&text[..start], &text[end..]].concat()
     }
 }
 
@@ -140,9 +138,16 @@ fn in_cookie(header: &str) -> Option<&str> {
     pairs.filter(|(name, _)| *name == PACKAGE).map(|(_, token)| token).next()
 }
 
-const fn is_token_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
-}
+/// The characters of a compact JWT (RFC 7515 §7.1), as a table: tokens are long, and each request is searched.
+const IS_TOKEN_BYTE: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        byte += 1;
+    }
+    table
+};
 
 /// RFC 3986 §2.2.
 fn is_sub_delimiter(byte: u8) -> bool {

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use super::{TOKEN_BYTES_MAX, container::Container, key::SigningKey, uri};
 use crate::object::ObjectPath;
@@ -60,8 +60,7 @@ pub struct Claims {
 impl Claims {
     /// Everything below `root`, on any host, with any query.
     pub fn for_tree(root: &ObjectPath, expires_unix_s: u64) -> Self {
-        let root = root.as_str().replace('.', "\\.");
-        Self { exp: Some(expires_unix_s), cdniuc: Some(format!("regex:https?://[^/?#]+{root}/.*")), ..Self::default() }
+        Self { exp: Some(expires_unix_s), cdniuc: Some(Container::tree_of(root)), ..Self::default() }
     }
 
     /// This one URI: scheme, host, path and query.
@@ -72,19 +71,17 @@ impl Claims {
 
     /// Reads a payload. The error names the claim and what is wrong with it.
     pub(super) fn parse(payload: &[u8]) -> Result<Self, BadClaim> {
-        let object: Map<String, Value> =
-            serde_json::from_slice(payload).map_err(|error| BadClaim::new("payload", error.to_string()))?;
-        let claims = Self::of(object.clone()).map_err(|error| {
-            let is_bad = |(name, value): (&String, &Value)| Self::of(Map::from_iter([(name.clone(), value.clone())])).is_err();
-            let name = object.iter().find(|claim| is_bad(*claim)).map_or("payload", |(name, _)| name);
-            BadClaim::new(name, error.to_string())
-        })?;
+        let claims: Self = serde_json::from_slice(payload).map_err(|error| Self::fault(payload, &error))?;
         claims.consistent()?;
         Ok(claims)
     }
 
-    fn of(object: Map<String, Value>) -> serde_json::Result<Self> {
-        serde_json::from_value(Value::Object(object))
+    /// Which claim it is that cannot be read.
+    fn fault(payload: &[u8], error: &serde_json::Error) -> BadClaim {
+        let object: Map<String, Value> = serde_json::from_slice(payload).unwrap_or_default();
+        let is_bad = |(name, value): (String, Value)| Self::deserialize(json!({ &name: value })).is_err().then_some(name);
+        let name = object.into_iter().find_map(is_bad);
+        BadClaim::new(name.as_deref().unwrap_or("payload"), error.to_string())
     }
 
     /// What holds whoever signs and whoever verifies.

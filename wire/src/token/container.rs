@@ -4,20 +4,27 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use regex::bytes::{Regex, RegexBuilder};
 
 use super::{CONTAINER_BYTES_MAX, REGEX_BYTES_MAX, ere};
-use crate::object::Digest;
+use crate::object::{Digest, ObjectPath};
 
 /// How deep the parentheses of a pattern may be nested.
 const NESTING_MAX: u32 = 64;
 
-/// A URI container. Compiling one takes as long as a signature check; comparing takes time linear in the URI, whatever the
-/// pattern.
+/// A URI container. Compiling a pattern takes longer than a signature check; comparing takes time linear in the URI, whatever
+/// the pattern.
 #[derive(Debug)]
 pub(super) enum Container {
     /// `hash:`: one URI.
     Hash([u8; 32]),
+    /// `regex:`, of the shape that [`Self::tree_of`] makes: this folder and all below it on any host. Nearly every token has one,
+    /// and it needs neither memory nor time to be compiled.
+    Tree(String),
     /// `regex:`: every URI that the pattern matches whole.
     Regex(Regex),
 }
+
+/// How the pattern of a tree begins: any authority. Then comes the folder's path, then [`BELOW`].
+const ANYWHERE: &str = "https?://[^/?#]+";
+const BELOW: &str = "/.*";
 
 impl Container {
     /// Reads a claim. The error says what is wrong with it.
@@ -32,6 +39,15 @@ impl Container {
             return Self::hash(hash);
         }
         let pattern = claim.strip_prefix("regex:").ok_or("is neither hash: nor regex:")?;
+        Self::tree(pattern).map_or_else(|| Self::regex(pattern), Ok)
+    }
+
+    /// Whether [`Self::parse`] has a pattern to compile.
+    pub(super) fn is_compiled(claim: &str) -> bool {
+        claim.strip_prefix("regex:").is_some_and(|pattern| Self::tree(pattern).is_none())
+    }
+
+    fn regex(pattern: &str) -> Result<Self, String> {
         let translated = ere::translated(pattern).map_err(|why| format!("is not a POSIX extended regular expression: {why}"))?;
         let regex = RegexBuilder::new(&translated)
             .unicode(false)
@@ -54,6 +70,19 @@ impl Container {
         digest.map(Self::Hash).ok_or("has no SHA-256 digest in base64url".into())
     }
 
+    fn tree(pattern: &str) -> Option<Self> {
+        let root = pattern.strip_prefix(ANYWHERE)?.strip_suffix(BELOW)?;
+        let folder = root.replace("\\.", "/");
+        let is_literal =
+            folder.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'_' | b'-' | b'~' | b'='));
+        (root.starts_with('/') && is_literal).then(|| Self::Tree(format!("{}/", root.replace("\\.", "."))))
+    }
+
+    /// The claim that holds everything below `root`, on any host, with any query.
+    pub(super) fn tree_of(root: &ObjectPath) -> String {
+        format!("regex:{ANYWHERE}{}{BELOW}", root.as_str().replace('.', "\\."))
+    }
+
     /// The claim that holds `uri`, which is normal, alone.
     pub(super) fn hash_of(uri: &str) -> String {
         format!("hash:sha-256;{}", URL_SAFE_NO_PAD.encode(Digest::of(uri.as_bytes()).as_bytes()))
@@ -63,6 +92,11 @@ impl Container {
     pub(super) fn holds(&self, uri: &str) -> bool {
         match self {
             Self::Hash(digest) => Digest::of(uri.as_bytes()).as_bytes() == digest,
+            Self::Tree(folder) => {
+                let authority = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"));
+                // A normal URI has an authority and a path, so its first slash begins the path.
+                authority.and_then(|rest| rest.find('/').map(|slash| &rest[slash..])).is_some_and(|path| path.starts_with(folder))
+            }
             Self::Regex(regex) => regex.is_match(uri.as_bytes()),
         }
     }
@@ -86,6 +120,34 @@ mod tests {
         let example = r"regex:[^:]*\://[^/]*/dir/content/quality_[^/]*/segment.{3}\.mp4(\?.*)?";
         assert!(holds(example, "https://cdn.example/dir/content/quality_hd/segment001.mp4?a=b"));
         assert!(!holds(example, "https://cdn.example/dir/content/quality_hd/segment0001.mp4"));
+    }
+
+    #[test]
+    fn trees_are_what_their_pattern_says() {
+        let root = ObjectPath::new("/titles/a.b-c_d~e=1/x").unwrap();
+        let claim = Container::tree_of(&root);
+        let pattern = claim.strip_prefix("regex:").unwrap();
+        let (tree, regex) = (Container::parse(&claim).unwrap(), Container::regex(pattern).unwrap());
+        assert!(matches!((&tree, &regex), (Container::Tree(_), Container::Regex(_))));
+        let inside = "https://e.example:1/titles/a.b-c_d~e=1/x/1.ts?q";
+        assert!(tree.holds(inside));
+        for at in 0..inside.len() {
+            for other in ["", "/", ".", "?", "x", "//", "s"] {
+                let uri = format!("{}{other}{}", &inside[..at], &inside[at + 1..]);
+                if let Ok(uri) = crate::token::uri::normal(&uri) {
+                    assert_eq!(tree.holds(&uri), regex.holds(&uri), "{uri}");
+                }
+            }
+        }
+        for other in [
+            "https?://[^/?#]+/a(b)/.*",
+            "https?://[^/?#]+/a.b/.*",
+            "https?://[^/?#]+a/.*",
+            "https?://[^/?#]+/.*",
+            "https?://e/.*",
+        ] {
+            assert!(matches!(Container::parse(&format!("regex:{other}")), Ok(Container::Regex(_))), "{other}");
+        }
     }
 
     #[test]

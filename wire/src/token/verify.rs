@@ -18,8 +18,8 @@ use super::{
     uri,
 };
 
-/// How many compiled `regex:` containers are kept. Many tokens share one: all viewers of a title.
-const CONTAINERS_MAX: usize = 2048;
+/// How many compiled patterns are kept, which take about 5 KiB each. Many tokens share one.
+const CONTAINERS_MAX: usize = 1024;
 
 /// What a verifier accepts beyond a good signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,12 +69,21 @@ struct Verified {
     exp: Option<u64>,
     nbf: Option<u64>,
     clients: Option<IpNet>,
-    container: String,
+    container: Held,
     subject: Option<String>,
     /// The issuer, or for want of one its key, and the `jti`.
     once: Option<(String, String)>,
     /// Kept only if the token asks for renewal.
     renewing: Option<Claims>,
+}
+
+/// A remembered token's container.
+#[derive(Debug)]
+enum Held {
+    /// Small enough to be the token's own.
+    Own(Container),
+    /// The claim of a compiled pattern, which tokens share: thousands of them may be for one title, and it is large.
+    Shared(String),
 }
 
 impl Verifier {
@@ -132,7 +141,11 @@ impl Verifier {
         }
         // §2.1.11: "If the URI Container used in the signed JWT does not match the URI of the content request, the CDN verifying
         // the signed JWT MUST reject the request."
-        if !self.container(&verified.container)?.holds(uri) {
+        let is_held = match &verified.container {
+            Held::Own(container) => container.holds(uri),
+            Held::Shared(claim) => self.compiled(claim)?.holds(uri),
+        };
+        if !is_held {
             return Err(Refusal::Uri(uri.into()));
         }
         // §2.1.7: "If the signed JWT contains a JWT ID claim and the CDN verifying the signed JWT either does not support JWT ID
@@ -215,8 +228,7 @@ impl Verifier {
         }
         let clients = claims.cdniip.as_deref().map(|cdniip| self.clients(cdniip)).transpose()?;
         let subject = claims.sub.as_deref().map(|sub| self.subject(sub)).transpose()?.flatten();
-        let container = claims.cdniuc.clone().unwrap_or_default();
-        self.container(&container)?;
+        let container = self.held(claims.cdniuc.as_deref().unwrap_or_default())?;
         let once = claims.jti.clone().map(|jti| (claims.iss.clone().unwrap_or(kid), jti));
         let (exp, nbf) = (claims.exp, claims.nbf);
         let renewing = claims.cdnistt.is_some_and(|transport| transport != 0).then_some(claims);
@@ -250,15 +262,21 @@ impl Verifier {
         }
     }
 
-    /// A container, compiled at most once while it is in use.
-    fn container(&self, claim: &str) -> Result<Arc<Container>, Refusal> {
+    fn held(&self, claim: &str) -> Result<Held, Refusal> {
+        if Container::is_compiled(claim) {
+            self.compiled(claim)?;
+            return Ok(Held::Shared(claim.into()));
+        }
+        Ok(Held::Own(Container::parse(claim).map_err(|why| BadClaim::new("cdniuc", why))?))
+    }
+
+    /// A pattern, compiled at most once while it is in use.
+    fn compiled(&self, claim: &str) -> Result<Arc<Container>, Refusal> {
         if let Some(container) = self.containers.get(claim) {
             return Ok(container);
         }
         let container = Arc::new(Container::parse(claim).map_err(|why| BadClaim::new("cdniuc", why))?);
-        if matches!(*container, Container::Regex(_)) {
-            self.containers.put(claim, container.clone());
-        }
+        self.containers.put(claim, container.clone());
         Ok(container)
     }
 }
