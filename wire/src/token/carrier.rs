@@ -50,6 +50,10 @@ pub fn find<'a>(
     path_and_query: &str,
     mut cookies: impl Iterator<Item = &'a str>,
 ) -> Result<Found, Refusal> {
+    // Else a Host of `e/titles/x` would lend its path to the URI that is checked, and not to the one that is served.
+    if !matches!(scheme, "http" | "https") || authority.is_empty() || authority.contains(['/', '?', '#', '@', '\\']) {
+        return Err(Refusal::Target("it has no proper scheme and authority"));
+    }
     if !path_and_query.starts_with('/') {
         return Err(Refusal::Target("it does not begin with a slash"));
     }
@@ -243,6 +247,24 @@ mod tests {
         let long = "a".repeat(TOKEN_BYTES_MAX + 1);
         assert_eq!(found(&format!("/URISigningPackage={long}/b"), &[]), Err(Refusal::TooLong(TOKEN_BYTES_MAX + 1)));
         assert_eq!(found("/b", &[&format!("URISigningPackage={long}")]), Err(Refusal::TooLong(TOKEN_BYTES_MAX + 1)));
+    }
+
+    #[test]
+    fn an_authority_lends_nothing_to_the_path() {
+        let target = "/URISigningPackage=a.b.c/secret";
+        for (scheme, authority) in [
+            ("https", "e/titles/x"),
+            ("https", "e?q"),
+            ("https", "e#f"),
+            ("https", "e\\x"),
+            ("https", "u@e"),
+            ("https", ""),
+            ("https://e/titles/x?", "e"),
+            ("HTTPS", "e"),
+        ] {
+            let refused = find(scheme, authority, target, iter::empty());
+            assert!(matches!(refused, Err(Refusal::Target(_))), "{scheme} {authority}");
+        }
     }
 
     #[test]
