@@ -1,4 +1,7 @@
 //! Sockets: for each worker a TCP listener and a UDP socket of its own, all on one port number (SO_REUSEPORT, socket(7)).
+//!
+//! The kernel spreads TCP connections by their addresses. QUIC connections outlive addresses (a phone leaves its Wi-Fi, a router forgets a
+//! mapping), so their datagrams are spread by connection ID, which each worker makes such that it leads back to it ([`Route`]).
 
 use std::{
     io,
@@ -6,6 +9,10 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
+
+mod route;
+
+pub use route::Route;
 
 /// Connections that the kernel keeps ready to be accepted, per worker.
 const BACKLOG: i32 = 1024;
@@ -18,7 +25,18 @@ const EPHEMERAL_TRIES: usize = 16;
 #[derive(Debug)]
 pub struct Sockets {
     addr: SocketAddr,
-    pairs: Vec<(TcpListener, UdpSocket)>,
+    workers: Vec<Worker>,
+}
+
+/// One worker's.
+#[derive(Debug)]
+pub struct Worker {
+    /// Listening.
+    pub tcp: TcpListener,
+    /// Bound.
+    pub udp: UdpSocket,
+    /// How its QUIC connections find it.
+    pub route: Route,
 }
 
 /// Why an address could not be listened on.
@@ -73,16 +91,21 @@ impl Sockets {
         let addr = local_addr(&probe, addr, Type::STREAM)?;
         drop(probe);
         drop(socket(addr, Type::DGRAM, false)?);
-        let pairs = (0..workers.max(1)).map(|_| {
+        let workers = workers.max(1);
+        let pair = |worker| {
             let tcp = socket(addr, Type::STREAM, true)?;
             tcp.listen(BACKLOG).map_err(|error| refused(addr, Type::STREAM, error))?;
             let udp = socket(addr, Type::DGRAM, true)?;
             // Less than asked for is no error, and what the kernel grants by default works too.
             let _ = udp.set_recv_buffer_size(UDP_BUFFER_BYTES);
             let _ = udp.set_send_buffer_size(UDP_BUFFER_BYTES);
-            Ok((tcp.into(), udp.into()))
-        });
-        Ok(Self { addr, pairs: pairs.collect::<Result<_, _>>()? })
+            Ok(Worker { tcp: tcp.into(), udp: udp.into(), route: Route::new(worker, workers) })
+        };
+        let workers = (0..workers).map(pair).collect::<Result<Vec<_>, _>>()?;
+        if let Err(error) = route::attach(&workers[0].udp, workers.len()) {
+            tracing::warn!(%error, "QUIC clients that change their address will have to connect anew");
+        }
+        Ok(Self { addr, workers })
     }
 
     /// The address with the port that was bound.
@@ -90,9 +113,9 @@ impl Sockets {
         self.addr
     }
 
-    /// The pairs, one per worker.
-    pub fn into_pairs(self) -> Vec<(TcpListener, UdpSocket)> {
-        self.pairs
+    /// What each worker gets.
+    pub fn into_workers(self) -> Vec<Worker> {
+        self.workers
     }
 }
 
@@ -138,9 +161,27 @@ mod tests {
         let sockets = Sockets::bind("127.0.0.1:0".parse().expect("an address"), 3).expect("binds");
         let addr = sockets.addr();
         assert_ne!(addr.port(), 0);
-        for (tcp, udp) in sockets.into_pairs() {
+        for Worker { tcp, udp, .. } in sockets.into_workers() {
             assert_eq!((tcp.local_addr().expect("bound"), udp.local_addr().expect("bound")), (addr, addr));
         }
+    }
+
+    #[test]
+    fn a_port_that_only_udp_has_in_use_is_told_as_such() {
+        let taken = UdpSocket::bind("127.0.0.1:0").expect("binds");
+        let addr = taken.local_addr().expect("bound");
+        let error = Sockets::bind(addr, 1).expect_err("in use");
+        assert_eq!(error.to_string(), format!("cannot listen on {addr}: the port is in use by another process (UDP)"));
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_told_as_such() {
+        // TEST-NET-1 (RFC 5737).
+        let error = Sockets::bind("192.0.2.1:0".parse().expect("an address"), 1).expect_err("not ours").to_string();
+        assert!(
+            error.starts_with("cannot listen on 192.0.2.1:0 (TCP): ") && error.ends_with("not one of this machine's"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub struct Tls {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The file cannot be read, or holds no PEM of the kind wanted.
-    #[error("cannot read {what} from {}: {reason}", .file.display())]
+    #[error("cannot read {what} from {}: {reason}; it must be a PEM file that this process may read", .file.display())]
     File {
         /// "a certificate" or "a private key".
         what: &'static str,
@@ -48,7 +48,7 @@ pub enum TlsError {
         key: PathBuf,
     },
     /// rustls does not take it.
-    #[error("the certificate in {} cannot be used: {reason}", .certificate.display())]
+    #[error("the certificate in {} cannot be used: {reason}; give a certificate of a server with its chain, leaf first", .certificate.display())]
     Unusable {
         /// The certificate's file.
         certificate: PathBuf,
@@ -130,5 +130,54 @@ impl ResolvesServerCert for Current {
 impl fmt::Debug for Current {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Current")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn made() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+        rcgen::generate_simple_self_signed(vec!["edge.example".into()]).expect("a certificate")
+    }
+
+    fn load(certificate: &str, key: &str) -> Result<Tls, (String, tempfile::TempDir)> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (certificate_file, key_file) = (dir.path().join("edge.crt"), dir.path().join("edge.key"));
+        fs::write(&certificate_file, certificate).expect("writes");
+        fs::write(&key_file, key).expect("writes");
+        Tls::load(&certificate_file, &key_file).map_err(|error| (error.to_string(), dir))
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_the_file_and_what_to_do() {
+        let (one, other) = (made(), made());
+        let (certificate, key) = (one.cert.pem(), one.signing_key.serialize_pem());
+        assert!(load(&certificate, &key).is_ok());
+        let (body, _) = certificate.split_at(certificate.len() / 2);
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (certificate, key, expected) in [
+            (
+                "",
+                &*key,
+                "cannot read a certificate from DIR/edge.crt: it holds no PEM block with a certificate; it must be a PEM file",
+            ),
+            (body, &*key, "cannot read a certificate from DIR/edge.crt: "),
+            (broken, &*key, "the certificate in DIR/edge.crt cannot be used: "),
+            (&*certificate, "nothing", "cannot read a private key from DIR/edge.key: it holds no PEM block with a private key; "),
+            (
+                &*certificate,
+                &*other.signing_key.serialize_pem(),
+                "the key in DIR/edge.key does not belong to the first certificate in DIR/edge.crt: give the key it was issued for",
+            ),
+        ] {
+            let (error, dir) = load(certificate, key).err().expect("refused");
+            let error = error.replace(dir.path().to_str().expect("UTF-8"), "DIR");
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let error = Tls::load(Path::new("/no/such.crt"), Path::new("/no/such.key")).err().expect("refused").to_string();
+        assert!(error.starts_with("cannot read a certificate from /no/such.crt: there is no such file; "), "{error}");
     }
 }

@@ -131,7 +131,7 @@ impl Connection {
         config.transport_config(Arc::new(transport));
         let connecting = endpoint.connect_with(config, addr, server_name).map_err(|error| failed(error.to_string()))?;
         let quinn = connecting.await.map_err(|error| failed(error.to_string()))?;
-        let transport = h3::Connection::new(quinn);
+        let transport = h3::Connection::new(quinn, h3::ReadLimits::NONE);
         let (mut connection, sender) =
             ::h3::client::builder().send_grease(false).build(transport).await.map_err(|error| failed(error.to_string()))?;
         let driver = tokio::spawn(async move {

@@ -12,12 +12,16 @@ pub struct Counters {
     pub handshakes_failed: Count,
     /// Connections closed at once because there were [`super::Limits::connections_max`].
     pub refused_connections: Count,
+    /// QUIC clients that were asked to show that they are where they say, because many connections were open.
+    pub retries: Count,
     /// Connections closed because a request head, a handshake or the next request took too long.
     pub timed_out: Count,
     /// Answers broken off because the client took nothing for [`super::Limits::write_stall_max`].
     pub stalled: Count,
     /// Requests refused because their head is larger than [`super::Limits::header_bytes_max`].
     pub heads_too_large: Count,
+    /// Connections closed for too many requests that were reset at once or made no sense.
+    pub floods: Count,
     /// Accepts that failed (too many open files, mostly).
     pub accepts_failed: Count,
 }

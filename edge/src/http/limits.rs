@@ -9,16 +9,28 @@ pub struct Limits {
     pub connections_max: u64,
     /// Requests under way at once on one connection of HTTP/2 or HTTP/3.
     pub streams_max: u32,
-    /// Bytes of a request's head.
+    /// Bytes of a request's head, counted as in RFC 9114 §4.2.2: names, values, and 32 for each field. More is answered with 431. A
+    /// client that sends [`HEAD_BUFFER_FACTOR`] times as much loses its stream (HTTP/3) or its connection (HTTP/1.1).
     pub header_bytes_max: u32,
-    /// How long a handshake or a request's head may take.
+    /// How long a handshake or a request's head may take. In HTTP/2 a head that does not end is idleness.
     pub header_timeout: Duration,
     /// How long a connection may stay without a request.
     pub idle_timeout: Duration,
-    /// How long a client may take nothing of what is ready for it.
+    /// How long a client may take next to nothing (16 KiB over TCP, nothing over QUIC) of what is ready for it.
     pub write_stall_max: Duration,
     /// How long a drain waits for what is being sent.
     pub drain_timeout: Duration,
+}
+
+/// How much of a head that is too large is read nevertheless, so that it gets an answer, in units of [`Limits::header_bytes_max`].
+pub const HEAD_BUFFER_FACTOR: u32 = 4;
+
+impl Limits {
+    /// The most bytes of a request's head that are kept.
+    pub(super) fn head_buffer_bytes(&self) -> u32 {
+        // hyper wants a place for its own reads.
+        self.header_bytes_max.saturating_mul(HEAD_BUFFER_FACTOR).max(16 << 10)
+    }
 }
 
 impl Default for Limits {

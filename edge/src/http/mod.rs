@@ -3,10 +3,11 @@
 //! A connection lives and dies on the worker that accepted it. All three protocols hand the same request to one [`Handler`] and send the
 //! same [`Body`]; a body that ends before its announced length ends in a protocol error, never in a short success.
 
+mod activity;
 mod body;
 pub mod client;
 mod counters;
-mod h3;
+pub mod h3;
 mod limits;
 mod server;
 mod tcp;
@@ -17,7 +18,7 @@ use ::http::{HeaderMap, Method};
 
 pub use body::{Body, BodyError};
 pub use counters::{Count, Counters, ProtocolCounters};
-pub use limits::Limits;
+pub use limits::{HEAD_BUFFER_FACTOR, Limits};
 pub use server::Server;
 
 /// What a client speaks.
@@ -58,15 +59,24 @@ pub struct Request {
     pub headers: HeaderMap,
     /// By which protocol it came.
     pub protocol: Protocol,
-    /// Who asks.
+    /// Who asks. An IPv4 client has an IPv4 address here, also when it came to `[::]`.
     pub peer: SocketAddr,
 }
 
-/// An answer. Whoever makes it states the body's length with it.
+impl Request {
+    /// The size of its head as RFC 9114 §4.2.2 counts it, whichever protocol it came by.
+    fn head_bytes(&self) -> usize {
+        const FIELD_BYTES: usize = 32;
+        let line = self.method.as_str().len() + self.authority.len() + self.path_and_query.len();
+        self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES).sum::<usize>() + line
+    }
+}
+
+/// An answer. `Content-Length` is set here from the body's length; an answer to HEAD may state another.
 pub type Response = ::http::Response<Body>;
 
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request. Dropped when the client leaves.
+    /// Answers one request. Dropped when the client leaves. The body of an answer to HEAD, of a 204 and of a 304 is not sent.
     fn handle(&self, request: Request) -> impl Future<Output = Response> + Send;
 }

@@ -2,19 +2,22 @@
 
 use std::{
     io,
-    net::{TcpListener, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use ::http::HeaderValue;
+use ::http::{HeaderValue, Method, StatusCode, header};
 use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Counters, Handler, Limits, Protocol, h3, tcp};
-use crate::{listener::Sockets, tls::Tls};
+use super::{Body, Counters, Handler, Limits, Protocol, Request, Response, h3, tcp};
+use crate::{
+    listener::{Route, Sockets, Worker},
+    tls::Tls,
+};
 
 /// What a QUIC connection may have unacknowledged: sixteen segments of 2 MiB at once, so that none waits for another's acknowledgements.
 /// They are views of cache memory; only what is packed into datagrams is copied.
@@ -25,8 +28,8 @@ const QUIC_RECEIVE_WINDOW_BYTES: u32 = 256 << 10;
 const QUIC_UNI_STREAMS_MAX: u32 = 8;
 /// The pause after an accept that failed, so that a process without file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long closed QUIC connections may linger at the end.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the other side may take to agree that a connection ends.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Everything that the protocols need.
 pub struct Server {
@@ -61,13 +64,14 @@ impl Server {
         let Self { sockets, tls, limits, counters } = self;
         let alt_svc = format!("h3=\":{}\"; ma=86400", sockets.addr().port());
         let alt_svc = HeaderValue::try_from(alt_svc).expect("ASCII");
+        let quic = quic_config(&tls, &limits);
         let shared = Arc::new(Shared { handler, tls, limits, counters, drain, alt_svc });
         let mut workers = Vec::new();
-        for (number, (tcp, udp)) in sockets.into_pairs().into_iter().enumerate() {
+        for (number, worker) in sockets.into_workers().into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (shared, (done, ended)) = (shared.clone(), oneshot::channel());
+            let (shared, quic, (done, ended)) = (shared.clone(), quic.clone(), oneshot::channel());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-                let _ = done.send(runtime.block_on(work(tcp, udp, shared)));
+                let _ = done.send(runtime.block_on(work(worker, quic, shared)));
             })?;
             workers.push(ended);
         }
@@ -78,16 +82,56 @@ impl Server {
     }
 }
 
-async fn work<H: Handler>(tcp: TcpListener, udp: UdpSocket, shared: Arc<Shared<H>>) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(tcp)?;
-    let endpoint = endpoint(udp, &shared)?;
+impl<H: Handler> Shared<H> {
+    /// Answers a request of whichever protocol.
+    pub(super) async fn answer(&self, request: Request) -> Response {
+        self.counters.of(request.protocol).requests.up();
+        let method = request.method.clone();
+        let response = if request.head_bytes() > self.limits.header_bytes_max as usize {
+            self.counters.heads_too_large.up();
+            let mut response = Response::new(Body::full("the request's header fields are too large\n"));
+            *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            response
+        } else {
+            self.handler.handle(request).await
+        };
+        framed(&method, response)
+    }
+}
+
+/// Makes `Content-Length` and body agree (RFC 9110 §8.6): a HEAD is told what a GET would get, a 304 may be, a 204 must not.
+fn framed(method: &Method, response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    let length = HeaderValue::from(body.bytes_left());
+    let bodiless = match head.status {
+        StatusCode::NO_CONTENT => {
+            head.headers.remove(header::CONTENT_LENGTH);
+            true
+        }
+        StatusCode::NOT_MODIFIED => true,
+        _ if method == Method::HEAD => {
+            head.headers.entry(header::CONTENT_LENGTH).or_insert(length);
+            true
+        }
+        _ => {
+            head.headers.insert(header::CONTENT_LENGTH, length);
+            false
+        }
+    };
+    Response::from_parts(head, if bodiless { Body::empty() } else { body })
+}
+
+async fn work<H: Handler>(worker: Worker, quic: quinn::ServerConfig, shared: Arc<Shared<H>>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(worker.tcp)?;
+    let endpoint = endpoint(worker.udp, worker.route, quic)?;
     let connections = TaskTracker::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if let Some(place) = Place::take(&shared) {
-                        connections.spawn(tcp::serve(stream, peer, place));
+                    // Until TLS says more it is taken for HTTP/1.1.
+                    if let Some(place) = Place::take(&shared, Protocol::Http1) {
+                        connections.spawn(tcp::serve(stream, canonical(peer), place));
                     }
                 }
                 Err(error) => {
@@ -97,7 +141,11 @@ async fn work<H: Handler>(tcp: TcpListener, udp: UdpSocket, shared: Arc<Shared<H
                 }
             },
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) => match Place::take(&shared) {
+                Some(incoming) if must_show_its_address(&incoming, &shared) => {
+                    shared.counters.retries.up();
+                    incoming.retry().expect("a client that has not shown its address may be asked to");
+                }
+                Some(incoming) => match Place::take(&shared, Protocol::Http3) {
                     Some(place) => drop(connections.spawn(h3::serve(incoming, place))),
                     None => incoming.refuse(),
                 },
@@ -129,20 +177,37 @@ async fn refuse_all(endpoint: &quinn::Endpoint) {
     }
 }
 
-fn endpoint<H>(udp: UdpSocket, shared: &Shared<H>) -> io::Result<quinn::Endpoint> {
-    let limits = &shared.limits;
+/// Anybody can send first packets in others' names and so take all places without ever being seen. Once half of them are taken, a client
+/// must show that it receives what is sent to its address (RFC 9000 §8.1.2), which costs it a round trip.
+fn must_show_its_address<H>(incoming: &quinn::Incoming, shared: &Shared<H>) -> bool {
+    !incoming.remote_address_validated() && shared.counters.open() > shared.limits.connections_max / 2
+}
+
+/// An IPv4 client of a socket on `[::]` under its own address.
+pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
+}
+
+/// One for all workers, so that they share the key of the tokens by which clients show their addresses.
+fn quic_config(tls: &Tls, limits: &Limits) -> quinn::ServerConfig {
     let mut transport = TransportConfig::default();
     transport
         .send_window(QUIC_SEND_WINDOW_BYTES)
         .receive_window(QUIC_RECEIVE_WINDOW_BYTES.into())
-        .stream_receive_window(limits.header_bytes_max.max(64 << 10).into())
+        .stream_receive_window(limits.head_buffer_bytes().min(QUIC_RECEIVE_WINDOW_BYTES).into())
         .max_concurrent_bidi_streams(limits.streams_max.into())
         .max_concurrent_uni_streams(QUIC_UNI_STREAMS_MAX.into())
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into())));
-    let mut config = quinn::ServerConfig::with_crypto(shared.tls.quic());
+    let mut config = quinn::ServerConfig::with_crypto(tls.quic());
     config.transport_config(Arc::new(transport));
-    quinn::Endpoint::new(EndpointConfig::default(), Some(config), udp, Arc::new(quinn::TokioRuntime))
+    config
+}
+
+fn endpoint(udp: UdpSocket, route: Route, config: quinn::ServerConfig) -> io::Result<quinn::Endpoint> {
+    let mut own = EndpointConfig::default();
+    own.cid_generator(move || Box::new(route));
+    quinn::Endpoint::new(own, Some(config), udp, Arc::new(quinn::TokioRuntime))
 }
 
 /// A connection's place among [`Limits::connections_max`], given back on drop.
@@ -152,14 +217,16 @@ pub(super) struct Place<H> {
 }
 
 impl<H> Place<H> {
-    /// `None`, counted, if there is none. Until TLS says more, a TCP connection counts as HTTP/1.1.
-    fn take(shared: &Arc<Shared<H>>) -> Option<Self> {
-        if shared.counters.open() >= shared.limits.connections_max {
+    /// `None`, counted, if there is none.
+    fn take(shared: &Arc<Shared<H>>, protocol: Protocol) -> Option<Self> {
+        // Taken before it is looked at: other workers do the same at the same time.
+        shared.counters.of(protocol).open.up();
+        let place = Self { shared: shared.clone(), protocol };
+        if shared.counters.open() > shared.limits.connections_max {
             shared.counters.refused_connections.up();
             return None;
         }
-        shared.counters.of(Protocol::Http1).open.up();
-        Some(Self { shared: shared.clone(), protocol: Protocol::Http1 })
+        Some(place)
     }
 
     /// The protocol is known: the connection counts for it.

@@ -2,20 +2,16 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use ::http::{Method, header};
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use ::http::header;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -30,8 +26,9 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Body, BodyError, Handler, Protocol, Request, Response,
-    server::{Place, Shared},
+    Handler, Protocol, Request,
+    activity::{Activity, Watched},
+    server::{CLOSE_TIMEOUT, Place, Shared},
 };
 
 /// What HTTP/2 keeps ready per stream beyond the socket's buffer.
@@ -71,63 +68,67 @@ pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut p
 }
 
 async fn serve_http1<H: Handler>(stream: TlsStream<TcpStream>, peer: SocketAddr, shared: &Arc<Shared<H>>) {
-    let limits = &shared.limits;
-    let service = service_fn(|request| answer(shared, Protocol::Http1, peer, request));
+    let activity = Activity::new();
+    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true);
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // hyper's timer runs from the last answer to the end of the next head: it bounds idleness and slow heads alike.
-        .header_read_timeout(limits.idle_timeout)
-        .max_buf_size((limits.header_bytes_max as usize).max(8 << 10))
+        // Ours is measured from the head's first byte, not from the answer before.
+        .header_read_timeout(None)
+        .max_buf_size(shared.limits.head_buffer_bytes() as usize)
         .half_close(false)
-        .serve_connection(TokioIo::new(Stalling::new(stream, limits.write_stall_max)), service);
-    let mut connection = pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = shared.drain.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        note(shared, peer, &error);
-    }
+        .serve_connection(TokioIo::new(stream), service_fn(|request| answer(shared, &activity, Protocol::Http1, peer, request)));
+    drive(connection, |connection| connection.graceful_shutdown(), &activity, peer, shared).await;
 }
 
 async fn serve_http2<H: Handler>(stream: TlsStream<TcpStream>, peer: SocketAddr, shared: &Arc<Shared<H>>) {
-    let limits = &shared.limits;
-    let activity = Arc::new(Activity::default());
+    let activity = Activity::new();
     let service = service_fn({
         let (shared, activity) = (shared.clone(), activity.clone());
         move |request| {
             let (shared, activity) = (shared.clone(), activity.clone());
-            async move {
-                activity.seen.fetch_add(1, Ordering::Relaxed);
-                let response = answer(&shared, Protocol::Http2, peer, request).await?;
-                activity.bodies.fetch_add(1, Ordering::Relaxed);
-                Ok::<_, Infallible>(response.map(|body| Watched { body, activity }))
-            }
+            async move { answer(&shared, &activity, Protocol::Http2, peer, request).await }
         }
     });
+    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(limits.header_bytes_max)
+        .max_concurrent_streams(shared.limits.streams_max)
+        .max_header_list_size(shared.limits.head_buffer_bytes())
         .max_send_buf_size(H2_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
         .max_local_error_reset_streams(H2_LOCAL_RESETS_MAX)
-        .serve_connection(TokioIo::new(Stalling::new(stream, limits.write_stall_max)), service);
+        .serve_connection(TokioIo::new(stream), service);
+    drive(connection, |connection| connection.graceful_shutdown(), &activity, peer, shared).await;
+}
+
+/// Runs a connection to its end, or to the first limit that it hits. `close` ends it once what is under way is done.
+async fn drive<C: Future<Output = hyper::Result<()>>, H>(
+    connection: C,
+    close: fn(Pin<&mut C>),
+    activity: &Activity,
+    peer: SocketAddr,
+    shared: &Shared<H>,
+) {
+    let (limits, counters) = (&shared.limits, &shared.counters);
     let mut connection = pin!(connection);
     let mut closing = false;
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
-            () = shared.drain.cancelled(), if !closing => (),
-            () = activity.idle(limits.idle_timeout), if !closing => shared.counters.timed_out.up(),
-            // Flow control lets a client stop a body without stopping the socket.
-            () = activity.stalled(limits.write_stall_max) => return shared.counters.stalled.up(),
+            () = shared.drain.cancelled(), if !closing => {
+                closing = true;
+                close(connection.as_mut());
+            }
+            () = activity.idle(limits.idle_timeout) => {
+                counters.timed_out.up();
+                close(connection.as_mut());
+                // HTTP/2 would wait for the client to agree.
+                let _ = timeout(CLOSE_TIMEOUT, connection).await;
+                return;
+            }
+            () = activity.head_late(limits.header_timeout) => return counters.timed_out.up(),
+            // Flow control lets a client of HTTP/2 stop all bodies without stopping the socket.
+            () = activity.stalled(limits.write_stall_max) => return counters.stalled.up(),
         }
-        closing = true;
-        connection.as_mut().graceful_shutdown();
     };
     if let Err(error) = ended {
         note(shared, peer, &error);
@@ -135,21 +136,21 @@ async fn serve_http2<H: Handler>(stream: TlsStream<TcpStream>, peer: SocketAddr,
 }
 
 async fn answer<H: Handler>(
-    shared: &Arc<Shared<H>>,
+    shared: &Shared<H>,
+    activity: &Arc<Activity>,
     protocol: Protocol,
     peer: SocketAddr,
     request: ::http::Request<Incoming>,
-) -> Result<Response, Infallible> {
-    shared.counters.of(protocol).requests.up();
+) -> Result<::http::Response<Watched>, Infallible> {
+    let underway = activity.request();
     let (head, _) = request.into_parts();
-    let bodiless = head.method == Method::HEAD;
     let named = head.uri.authority().map(|authority| authority.as_str());
     let authority = named.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default().to_owned();
     let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let request = Request { method: head.method, authority, path_and_query, headers: head.headers, protocol, peer };
-    let mut response = shared.handler.handle(request).await;
+    let mut response = shared.answer(request).await;
     response.headers_mut().insert(header::ALT_SVC, shared.alt_svc.clone());
-    Ok(if bodiless { response.map(|_| Body::empty()) } else { response })
+    Ok(response.map(|body| Watched { body, underway }))
 }
 
 /// Counts what went wrong. A client that leaves, or talks nonsense, is not worth a warning.
@@ -157,80 +158,21 @@ fn note<H>(shared: &Shared<H>, peer: SocketAddr, error: &hyper::Error) {
     let counters = &shared.counters;
     if error.is_parse_too_large() {
         counters.heads_too_large.up();
-    } else if stalled(error) {
+    } else if cause::<io::Error>(error).is_some_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Stalled>())) {
         counters.stalled.up();
-    } else if error.is_timeout() {
-        counters.timed_out.up();
+    } else if cause::<h2::Error>(error).is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)) {
+        counters.floods.up();
     }
     tracing::debug!(%peer, %error, "connection ended with an error");
 }
 
-fn stalled(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Stalled>())) {
-            return true;
+/// What `error` came from, as far as it is a `T`.
+fn cause<'a, T: Error + 'static>(mut error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    loop {
+        match error.downcast_ref() {
+            Some(cause) => return Some(cause),
+            None => error = error.source()?,
         }
-        cause = error.source();
-    }
-    false
-}
-
-/// What a connection of HTTP/2 has done of late.
-#[derive(Default)]
-struct Activity {
-    /// Goes up with each request and each chunk of a body.
-    seen: AtomicU64,
-    /// Bodies under way.
-    bodies: AtomicU64,
-}
-
-impl Activity {
-    /// Ends when nothing was asked and no body was under way for `time`.
-    async fn idle(&self, time: Duration) {
-        while !self.quiet(time).await || self.bodies.load(Ordering::Relaxed) > 0 {}
-    }
-
-    /// Ends when there were bodies under way and no chunk was taken of any for `time`.
-    async fn stalled(&self, time: Duration) {
-        while !self.quiet(time).await || self.bodies.load(Ordering::Relaxed) == 0 {}
-    }
-
-    /// Waits for `time`; whether nothing happened in it.
-    async fn quiet(&self, time: Duration) -> bool {
-        let before = self.seen.load(Ordering::Relaxed);
-        tokio::time::sleep(time).await;
-        self.seen.load(Ordering::Relaxed) == before
-    }
-}
-
-/// A body that says when a chunk of it is taken.
-struct Watched {
-    body: Body,
-    activity: Arc<Activity>,
-}
-
-impl http_body::Body for Watched {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.activity.seen.fetch_add(1, Ordering::Relaxed);
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.activity.bodies.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -239,17 +181,27 @@ impl Drop for Watched {
 #[error("the client took nothing for too long")]
 struct Stalled;
 
-/// A stream whose writes fail when the other side takes nothing for too long.
-struct Stalling<S> {
+/// A stream that tells what comes and goes, and whose writes fail when the other side takes nothing for too long.
+struct Metered<S> {
     stream: S,
     stall_max: Duration,
+    activity: Arc<Activity>,
+    /// Whether bytes that come between requests begin a head: not so in HTTP/2, which says other things too.
+    heads: bool,
     /// Runs while a write is pending.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Stalling<S> {
-    fn new(stream: S, stall_max: Duration) -> Self {
-        Self { stream, stall_max, patience: None }
+impl<S> Metered<S> {
+    fn new(stream: S, stall_max: Duration, activity: Arc<Activity>, heads: bool) -> Self {
+        Self { stream, stall_max, activity, heads, patience: None }
+    }
+
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.activity.wrote(bytes);
+        }
+        self.watch(cx, written)
     }
 
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -263,21 +215,26 @@ impl<S> Stalling<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.heads && buf.filled().len() > before {
+            self.activity.read();
+        }
+        read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, written)
+        self.wrote(cx, written)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, written)
+        self.wrote(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -4,31 +4,36 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use edge::{
-    http::{Body, Counters, Handler, Limits, Protocol, Request, Response, Server, client::Connection},
+    http::{Body, Count, Counters, Handler, Limits, Protocol, Request, Response, Server, client::Connection},
     listener::Sockets,
     tls::Tls,
 };
 use futures_util::{StreamExt, stream};
-use http::{HeaderMap, HeaderValue, Method, header, response::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response::Parts};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
-use tokio::{sync::Notify, task::JoinHandle};
+use tokio::{net::TcpStream, sync::Notify, task::JoinHandle};
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+static PATTERN: LazyLock<Bytes> = LazyLock::new(|| (0..5_000_000_u32).map(|at| (at * 31 + at / 251) as u8).collect());
+
 /// What [`Echo`] sends for `/bytes/N`.
-pub(crate) fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at * 31 + at / 251) as u8).collect()
+pub(crate) fn pattern(length: usize) -> Bytes {
+    PATTERN.slice(..length)
 }
 
-/// Answers by the path: `/bytes/N` a body of N bytes; `/sevens/N` one that costs nothing to make; `/broken/N` announces twice the N bytes that it sends; `/gated` ten bytes, then ten more once
-/// the gate is opened; `/headers` the request's own words.
+/// Answers by the path: `/bytes/N` a body of N bytes; `/sevens/N` one that costs nothing to make; `/broken/N` announces twice the N bytes
+/// that it sends; `/gated` ten bytes, then ten more once the gate is opened; `/part/N` N bytes as a part of more; `/status/N` that status
+/// with a body; anything else the request's own words.
 #[derive(Default)]
 pub(crate) struct Echo {
     pub(crate) gate: Notify,
@@ -60,18 +65,18 @@ impl Handler for Shared {
         let kind = parts.next().unwrap_or_default();
         let length: usize = parts.next().and_then(|length| length.parse().ok()).unwrap_or(0);
         let chunks = |length: usize| {
-            let whole = Bytes::from(pattern(length));
+            let whole = pattern(length);
             let starts = (0..length).step_by(100_000);
             stream::iter(starts.map(move |at| Ok::<_, std::io::Error>(whole.slice(at..(at + 100_000).min(length)))))
         };
-        let (body, announced) = match kind {
-            "bytes" => (Body::stream(length as u64, chunks(length)), length),
+        let mut status = StatusCode::OK;
+        let body = match kind {
+            "bytes" => Body::stream(length as u64, chunks(length)),
             "sevens" => {
                 let chunk = Bytes::from(vec![7; 1_000_000]);
-                let all = stream::repeat(chunk).take(length / 1_000_000).map(Ok::<_, std::io::Error>);
-                (Body::stream(length as u64, all), length)
+                Body::stream(length as u64, stream::repeat(chunk).take(length / 1_000_000).map(Ok::<_, std::io::Error>))
             }
-            "broken" => (Body::stream(2 * length as u64, chunks(length)), 2 * length),
+            "broken" => Body::stream(2 * length as u64, chunks(length)),
             "gated" => {
                 let (echo, guard) = (self.0.clone(), Guard(self.0.dropped.clone()));
                 let first = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"0123456789"))]);
@@ -81,17 +86,27 @@ impl Handler for Shared {
                     echo.gate.notified().await;
                     Ok(Bytes::from_static(b"abcdefghij"))
                 });
-                (Body::stream(20, first.chain(second)), 20)
+                Body::stream(20, first.chain(second))
+            }
+            "part" => {
+                status = StatusCode::PARTIAL_CONTENT;
+                Body::stream(length as u64, chunks(length))
+            }
+            "status" => {
+                status = StatusCode::from_u16(length as u16).expect("a status");
+                Body::full("a body that must not be sent")
             }
             _ => {
-                let said =
-                    format!("{} {} {} {}", request.protocol.alpn(), request.method, request.authority, request.path_and_query);
-                let length = said.len();
-                (Body::full(said), length)
+                let Request { protocol, method, authority, path_and_query, peer, .. } = request;
+                Body::full(format!("{} {method} {authority} {path_and_query} from {}", protocol.alpn(), peer.ip()))
             }
         };
         let mut response = Response::new(body);
-        response.headers_mut().insert(header::CONTENT_LENGTH, announced.into());
+        *response.status_mut() = status;
+        if status == StatusCode::PARTIAL_CONTENT {
+            let range = format!("bytes 10-{}/1000000", 9 + length);
+            response.headers_mut().insert(header::CONTENT_RANGE, HeaderValue::try_from(range).expect("ASCII"));
+        }
         response
     }
 }
@@ -109,10 +124,14 @@ pub(crate) struct Running {
 
 /// Starts a server with two workers.
 pub(crate) fn start(limits: Limits) -> Running {
+    start_on("127.0.0.1:0", limits)
+}
+
+pub(crate) fn start_on(listen: &str, limits: Limits) -> Running {
     let dir = tempfile::tempdir().expect("a directory");
     write_certificate(dir.path());
     let tls = Tls::load(&dir.path().join("edge.crt"), &dir.path().join("edge.key")).expect("a certificate");
-    let sockets = Sockets::bind("127.0.0.1:0".parse().expect("an address"), 2).expect("binds");
+    let sockets = Sockets::bind(listen.parse().expect("an address"), 2).expect("binds");
     let addr = sockets.addr();
     let (echo, counters, drain) = (Arc::new(Echo::default()), Arc::new(Counters::default()), CancellationToken::new());
     let server = Server { sockets, tls: tls.clone(), limits, counters: counters.clone() };
@@ -141,11 +160,47 @@ impl Running {
         Connection::connect(protocol, self.addr, "127.0.0.1", self.client_tls.clone()).await.expect("connects")
     }
 
+    /// A connection over which a test says what it likes.
+    pub(crate) async fn raw_tls(&self, protocol: Protocol) -> TlsStream<TcpStream> {
+        let tcp = TcpStream::connect(self.addr).await.expect("connects");
+        let mut tls = rustls::ClientConfig::clone(&self.client_tls);
+        tls.alpn_protocols = vec![protocol.alpn().into()];
+        let name = "127.0.0.1".try_into().expect("a name");
+        tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.expect("shakes hands")
+    }
+
+    /// The same for HTTP/3. The endpoint comes with it.
+    pub(crate) async fn raw_quic(&self) -> (quinn::Endpoint, quinn::Connection) {
+        let mut tls = rustls::ClientConfig::clone(&self.client_tls);
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("binds");
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let connecting = endpoint.connect_with(config, self.addr, "127.0.0.1").expect("an address");
+        let connection = connecting.await.expect("shakes hands");
+        (endpoint, connection)
+    }
+
     /// Ends the server and waits for it.
     pub(crate) async fn stop(self) {
         self.drain.cancel();
         self.task.await.expect("no panic").expect("ends well");
     }
+}
+
+/// What `work` comes to, if it does so in time. Long enough for a busy machine; no test waits so long unless it fails.
+pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), work).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+/// Waits until `count` is at least `value`.
+pub(crate) async fn counted(what: &str, count: &Count, value: u64) {
+    let reached = async {
+        while count.value() < value {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(what, reached).await;
 }
 
 /// The whole answer to a GET.

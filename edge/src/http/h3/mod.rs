@@ -5,140 +5,184 @@
 
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use h3::{error::Code, server::RequestResolver};
+use h3::{
+    error::{Code, StreamError},
+    server::RequestResolver,
+};
 use quinn::{Incoming, VarInt};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-pub(in crate::http) use transport::{BidiStream, Bodies, Connection, Opener};
+pub use transport::{BidiStream, Bodies, Connection, Opener, ReadLimits, RecvStream, SendStream, TooMuch};
 
 use super::{
     Handler, Protocol, Request,
+    activity::Activity,
     body::Body,
-    server::{Place, Shared},
+    server::{Place, Shared, canonical},
 };
 
 /// H3_NO_ERROR (RFC 9114 §8.1).
 pub(super) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
 /// H3_INTERNAL_ERROR (RFC 9114 §8.1).
 const INTERNAL_ERROR: VarInt = VarInt::from_u32(0x102);
+/// H3_EXCESSIVE_LOAD (RFC 9114 §8.1).
+const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
+/// Bytes that a client may send on a stream of its own beside its requests. h3 keeps what it is sent until a frame is whole. SETTINGS is
+/// small; a browser that sends PRIORITY_UPDATE with each request needs a reconnect after some fifty thousand.
+const CONTROL_BYTES_MAX: u64 = 1 << 20;
+/// Requests of a connection that may end before their head does, or have one that makes no sense.
+const SPOILT_MAX: u32 = 100;
 
 type ServerConnection = h3::server::Connection<Connection, Bytes>;
 
 /// Serves one incoming connection to its end.
 pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
     let shared = place.shared().clone();
-    let quinn = match timeout(shared.limits.header_timeout, incoming.into_future()).await {
-        Ok(Ok(quinn)) => quinn,
-        Ok(Err(error)) => {
-            shared.counters.handshakes_failed.up();
-            return tracing::debug!(%error, "QUIC handshake failed");
-        }
-        Err(_) => return shared.counters.timed_out.up(),
+    let (limits, counters) = (&shared.limits, &shared.counters);
+    let handshake = async {
+        let quinn = incoming.await.map_err(|error| tracing::debug!(%error, "QUIC handshake failed"))?;
+        let reads = ReadLimits { request_bytes_max: limits.head_buffer_bytes().into(), control_bytes_max: CONTROL_BYTES_MAX };
+        let transport = Connection::new(quinn.clone(), reads);
+        let bodies = transport.bodies();
+        let mut builder = h3::server::builder();
+        builder.max_field_section_size(limits.head_buffer_bytes().into()).send_grease(false);
+        let connection = builder.build(transport).await.map_err(|error| tracing::debug!(%error, "HTTP/3 did not start"))?;
+        Ok::<_, ()>((quinn, bodies, connection))
+    };
+    let (quinn, bodies, connection) = tokio::select! {
+        shaken = timeout(limits.header_timeout, handshake) => match shaken {
+            Ok(Ok(shaken)) => shaken,
+            Ok(Err(())) => return counters.handshakes_failed.up(),
+            Err(_) => return counters.timed_out.up(),
+        },
+        () = shared.drain.cancelled() => return,
     };
     place.speaks(Protocol::Http3);
-    let peer = quinn.remote_address();
-    let transport = Connection::new(quinn.clone());
-    let bodies = transport.bodies();
-    let mut builder = h3::server::builder();
-    builder.max_field_section_size(shared.limits.header_bytes_max.into()).send_grease(false);
-    let mut connection: ServerConnection = match builder.build(transport).await {
-        Ok(connection) => connection,
-        Err(error) => return tracing::debug!(%peer, %error, "HTTP/3 did not start"),
-    };
-    let requests = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
-            () = shared.drain.cancelled(), if !requests.is_closed() => {
-                // GOAWAY: what was asked for is answered, and nothing more is taken (RFC 9114 §5.2).
-                requests.close();
-                if connection.shutdown(0).await.is_err() {
-                    break;
-                }
-                continue;
-            }
-            // Ends only once it is closed.
-            () = requests.wait() => break,
-        };
-        match accepted {
-            Ok(Some(resolver)) => {
-                shared.counters.of(Protocol::Http3).requests.up();
-                requests.spawn(answer(resolver, bodies.clone(), quinn.clone(), shared.clone()));
-            }
-            Ok(None) => break,
-            Err(error) if error.is_h3_no_error() => break,
-            Err(error) => {
-                tracing::debug!(%peer, %error, "connection ended with an error");
-                break;
-            }
-        }
-    }
-    quinn.close(NO_ERROR, b"");
+    let client = Arc::new(Client { shared: shared.clone(), quinn, bodies, activity: Activity::new(), spoilt: AtomicU32::new(0) });
+    client.serve(connection).await;
+    client.quinn.close(NO_ERROR, b"");
 }
 
-/// Answers one request. What it returns early from has reset the stream, or was reset by the client.
-async fn answer<H: Handler>(
-    resolver: RequestResolver<Connection, Bytes>,
-    bodies: Bodies,
-    quinn: quinn::Connection,
+/// A connected client.
+struct Client<H> {
     shared: Arc<Shared<H>>,
-) {
-    let (request, mut stream) = match timeout(shared.limits.header_timeout, resolver.resolve_request()).await {
-        Ok(Ok(resolved)) => resolved,
-        Ok(Err(error)) => {
-            // h3 has answered 431 itself (RFC 9114 §4.2.2).
-            if matches!(error, h3::error::StreamError::HeaderTooBig { .. }) {
-                shared.counters.heads_too_large.up();
+    quinn: quinn::Connection,
+    bodies: Bodies,
+    activity: Arc<Activity>,
+    /// Requests that had no sound head.
+    spoilt: AtomicU32,
+}
+
+impl<H: Handler> Client<H> {
+    async fn serve(self: &Arc<Self>, mut connection: ServerConnection) {
+        let requests = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                accepted = connection.accept() => accepted,
+                () = self.shared.drain.cancelled(), if !requests.is_closed() => {
+                    // GOAWAY: what was asked for is answered, and nothing more is taken (RFC 9114 §5.2).
+                    requests.close();
+                    if connection.shutdown(0).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                // Ends only once it is closed.
+                () = requests.wait() => return,
+                () = self.activity.idle(self.shared.limits.idle_timeout) => return self.shared.counters.timed_out.up(),
+            };
+            match accepted {
+                Ok(Some(resolver)) => drop(requests.spawn(self.clone().answer(resolver))),
+                Ok(None) => return,
+                Err(error) if error.is_h3_no_error() => return,
+                Err(error) => {
+                    return tracing::debug!(peer = %self.quinn.remote_address(), %error, "connection ended with an error");
+                }
             }
-            return;
         }
-        Err(_) => return shared.counters.timed_out.up(),
-    };
-    let id = stream.id();
-    let Some(stopped) = bodies.stopped(id) else { return };
-    let mut stopped = std::pin::pin!(stopped);
-    let (head, ()) = request.into_parts();
-    let request = Request {
-        authority: head.uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default(),
-        path_and_query: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
-        method: head.method,
-        headers: head.headers,
-        protocol: Protocol::Http3,
-        peer: quinn.remote_address(),
-    };
-    let bodiless = request.method == ::http::Method::HEAD;
-    let response = tokio::select! {
-        response = shared.handler.handle(request) => response,
-        _ = stopped.as_mut() => return,
-    };
-    let (head, mut body) = response.into_parts();
-    if stream.send_response(::http::Response::from_parts(head, ())).await.is_err() {
-        return;
     }
-    // A request's body, should there be one, is not wanted (RFC 9114 §4.1.1).
-    stream.stop_sending(Code::H3_NO_ERROR);
-    let Some(mut send) = bodies.take(id) else { return };
-    let sent = tokio::select! {
-        sent = send_body(&mut send, &mut body, bodiless, shared.limits.write_stall_max) => sent,
-        _ = stopped.as_mut() => return,
-    };
-    match sent {
-        Ok(()) => {
-            // Fails only when the client stopped the stream, which ends it as well.
-            let _ = send.finish();
-            // The connection must not be closed before the client has it all.
-            let _ = timeout(shared.limits.write_stall_max, stopped).await;
+
+    /// Answers one request. What it returns early from has reset the stream, or was reset by the client.
+    async fn answer(self: Arc<Self>, resolver: RequestResolver<Connection, Bytes>) {
+        let _underway = self.activity.request();
+        let limits = &self.shared.limits;
+        let (request, mut stream) = match timeout(limits.header_timeout, resolver.resolve_request()).await {
+            Ok(Ok(resolved)) => resolved,
+            Ok(Err(error)) => return self.spoilt(&error),
+            Err(_) => return self.shared.counters.timed_out.up(),
+        };
+        let id = stream.id();
+        let Some(stopped) = self.bodies.stopped(id) else { return };
+        let mut stopped = std::pin::pin!(stopped);
+        let (head, ()) = request.into_parts();
+        let request = Request {
+            authority: head.uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default(),
+            path_and_query: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            method: head.method,
+            headers: head.headers,
+            protocol: Protocol::Http3,
+            peer: canonical(self.quinn.remote_address()),
+        };
+        let response = tokio::select! {
+            response = self.shared.answer(request) => response,
+            _ = stopped.as_mut() => return,
+        };
+        let (head, mut body) = response.into_parts();
+        let heading = timeout(limits.write_stall_max, stream.send_response(::http::Response::from_parts(head, ())));
+        match heading.await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => return self.shared.counters.stalled.up(),
         }
-        Err(Broken::Source) => drop(send.reset(INTERNAL_ERROR)),
-        Err(Broken::Stalled) => {
-            shared.counters.stalled.up();
-            drop(send.reset(INTERNAL_ERROR));
+        // A request's body, should there be one, is not wanted (RFC 9114 §4.1.1).
+        stream.stop_sending(Code::H3_NO_ERROR);
+        let Some(mut send) = self.bodies.take(id) else { return };
+        let sent = tokio::select! {
+            sent = send_body(&mut send, &mut body, limits.write_stall_max) => sent,
+            _ = stopped.as_mut() => return,
+        };
+        match sent {
+            Ok(()) => {
+                // Fails only when the client stopped the stream, which ends it as well.
+                let _ = send.finish();
+                drop(body);
+                // The connection must not be closed before the client has it all.
+                let _ = timeout(limits.write_stall_max, stopped).await;
+            }
+            Err(Broken::Source) => drop(send.reset(INTERNAL_ERROR)),
+            Err(Broken::Stalled) => {
+                self.shared.counters.stalled.up();
+                drop(send.reset(INTERNAL_ERROR));
+            }
+            Err(Broken::Gone) => (),
         }
-        Err(Broken::Gone) => (),
+    }
+
+    /// A request that has no head to answer. Each costs the client nothing and h3 an entry for as long as the connection lasts.
+    fn spoilt(&self, error: &StreamError) {
+        // What h3 has answered with 431 itself (RFC 9114 §4.2.2), and what not even it should read.
+        let too_large = match error {
+            StreamError::HeaderTooBig { .. } => true,
+            StreamError::Undefined(error) => error.is::<TooMuch>(),
+            _ => false,
+        };
+        if too_large {
+            self.shared.counters.heads_too_large.up();
+        }
+        if self.spoilt.fetch_add(1, Ordering::Relaxed) == SPOILT_MAX {
+            self.shared.counters.floods.up();
+            self.quinn.close(EXCESSIVE_LOAD, b"too many requests without a head");
+        }
     }
 }
 
@@ -149,10 +193,7 @@ enum Broken {
     Gone,
 }
 
-async fn send_body(send: &mut quinn::SendStream, body: &mut Body, bodiless: bool, stall_max: Duration) -> Result<(), Broken> {
-    if bodiless || body.bytes_left() == 0 {
-        return Ok(());
-    }
+async fn send_body(send: &mut quinn::SendStream, body: &mut Body, stall_max: Duration) -> Result<(), Broken> {
     let mut frame = Some(data_frame_head(body.bytes_left()));
     while let Some(chunk) = body.chunk().await {
         let chunk = chunk.map_err(|error| {
@@ -160,8 +201,12 @@ async fn send_body(send: &mut quinn::SendStream, body: &mut Body, bodiless: bool
             Broken::Source
         })?;
         let mut chunks = [frame.take().unwrap_or_default(), chunk];
-        let writing = send.write_all_chunks(&mut chunks);
-        timeout(stall_max, writing).await.map_err(|_| Broken::Stalled)?.map_err(|_| Broken::Gone)?;
+        let mut rest = &mut chunks[..];
+        while !rest.is_empty() {
+            let written = timeout(stall_max, send.write_chunks(rest)).await;
+            let written = written.map_err(|_| Broken::Stalled)?.map_err(|_| Broken::Gone)?;
+            rest = &mut rest[written.chunks..];
+        }
     }
     Ok(())
 }

@@ -18,27 +18,48 @@ use parking_lot::Mutex;
 use quinn::{ReadError, VarInt, WriteError};
 
 /// The most bytes taken from a stream at once.
-const READ_BYTES_MAX: usize = 256 << 10;
+const READ_BYTES_MAX: u64 = 256 << 10;
+
+/// How much h3 may read of a stream that the other side opened. It keeps all of a frame other than DATA until the frame is whole, however
+/// long the other side says that it is.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Of a request stream.
+    pub request_bytes_max: u64,
+    /// Of any other.
+    pub control_bytes_max: u64,
+}
+
+impl ReadLimits {
+    /// None, for a client that trusts its server: its answers have bodies of any length.
+    pub const NONE: Self = Self { request_bytes_max: u64::MAX, control_bytes_max: u64::MAX };
+}
+
+/// The other side sent more on a stream than [`ReadLimits`] lets it.
+#[derive(Debug, thiserror::Error)]
+#[error("the other side sent more on a stream than it may")]
+pub struct TooMuch;
 
 /// A QUIC connection as h3 wants it.
-pub(crate) struct Connection {
+pub struct Connection {
     quinn: quinn::Connection,
     bidi: BoxStream<'static, Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>>,
     uni: BoxStream<'static, Result<quinn::RecvStream, quinn::ConnectionError>>,
     opener: Opener,
+    limits: ReadLimits,
 }
 
 impl Connection {
     /// Takes an established connection.
-    pub(crate) fn new(quinn: quinn::Connection) -> Self {
+    pub fn new(quinn: quinn::Connection, limits: ReadLimits) -> Self {
         let bidi = futures_util::stream::unfold(quinn.clone(), async |quinn| Some((quinn.accept_bi().await, quinn)));
         let uni = futures_util::stream::unfold(quinn.clone(), async |quinn| Some((quinn.accept_uni().await, quinn)));
         let opener = Opener { quinn: quinn.clone(), bodies: Bodies::default(), bidi: None, uni: None };
-        Self { quinn, bidi: Box::pin(bidi), uni: Box::pin(uni), opener }
+        Self { quinn, bidi: Box::pin(bidi), uni: Box::pin(uni), opener, limits }
     }
 
     /// The sending halves of its request streams.
-    pub(crate) fn bodies(&self) -> Bodies {
+    pub fn bodies(&self) -> Bodies {
         self.opener.bodies.clone()
     }
 }
@@ -49,12 +70,12 @@ impl quic::Connection<Bytes> for Connection {
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
         let accepted = ready!(self.uni.poll_next_unpin(cx)).expect("the stream of streams does not end");
-        Poll::Ready(accepted.map(RecvStream).map_err(connection_error))
+        Poll::Ready(accepted.map(|quinn| RecvStream::new(quinn, self.limits.control_bytes_max)).map_err(connection_error))
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
         let accepted = ready!(self.bidi.poll_next_unpin(cx)).expect("the stream of streams does not end");
-        Poll::Ready(accepted.map(|halves| self.opener.bidi(halves)).map_err(connection_error))
+        Poll::Ready(accepted.map(|halves| self.opener.bidi(halves, self.limits.request_bytes_max)).map_err(connection_error))
     }
 
     fn opener(&self) -> Opener {
@@ -82,7 +103,7 @@ impl quic::OpenStreams<Bytes> for Connection {
 type Opening<T> = Option<BoxFuture<'static, Result<T, quinn::ConnectionError>>>;
 
 /// Opens streams of our own.
-pub(crate) struct Opener {
+pub struct Opener {
     quinn: quinn::Connection,
     bodies: Bodies,
     bidi: Opening<(quinn::SendStream, quinn::RecvStream)>,
@@ -90,13 +111,13 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    fn bidi(&self, (send, recv): (quinn::SendStream, quinn::RecvStream)) -> BidiStream {
+    fn bidi(&self, (send, recv): (quinn::SendStream, quinn::RecvStream), read_bytes_max: u64) -> BidiStream {
         let id = send.id();
         let send = Arc::new(Mutex::new(Some(send)));
         self.bodies.0.lock().insert(id, send.clone());
         BidiStream {
             send: SendStream { id, quinn: send, pending: None, bodies: Some(self.bodies.clone()) },
-            recv: RecvStream(recv),
+            recv: RecvStream::new(recv, read_bytes_max),
         }
     }
 }
@@ -116,7 +137,7 @@ impl quic::OpenStreams<Bytes> for Opener {
         let opening = self.bidi.get_or_insert_with(|| Box::pin(async move { quinn.open_bi().await }));
         let opened = ready!(opening.as_mut().poll(cx));
         self.bidi = None;
-        Poll::Ready(opened.map(|halves| self.bidi(halves)).map_err(lost))
+        Poll::Ready(opened.map(|halves| self.bidi(halves, u64::MAX)).map_err(lost))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {
@@ -133,7 +154,7 @@ impl quic::OpenStreams<Bytes> for Opener {
 }
 
 /// Both halves of a request stream.
-pub(crate) struct BidiStream {
+pub struct BidiStream {
     send: SendStream,
     recv: RecvStream,
 }
@@ -186,29 +207,44 @@ impl quic::SendStream<Bytes> for BidiStream {
 }
 
 /// A receiving half.
-pub(crate) struct RecvStream(quinn::RecvStream);
+pub struct RecvStream {
+    quinn: quinn::RecvStream,
+    /// What may still be read.
+    bytes_left: u64,
+}
+
+impl RecvStream {
+    fn new(quinn: quinn::RecvStream, bytes_max: u64) -> Self {
+        Self { quinn, bytes_left: bytes_max }
+    }
+}
 
 impl quic::RecvStream for RecvStream {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
+        if self.bytes_left == 0 {
+            return Poll::Ready(Err(StreamErrorIncoming::Unknown(Box::new(TooMuch))));
+        }
+        let bytes_max = self.bytes_left.min(READ_BYTES_MAX) as usize;
         // quinn keeps no state in this future, so making it anew at each poll loses nothing.
-        let read = std::pin::pin!(self.0.read_chunk(READ_BYTES_MAX, true));
+        let read = std::pin::pin!(self.quinn.read_chunk(bytes_max, true));
         let chunk = ready!(read.poll(cx)).map_err(|error| match error {
             ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
             ReadError::ConnectionLost(error) => lost(error),
             other => StreamErrorIncoming::Unknown(Box::new(other)),
         })?;
+        self.bytes_left -= chunk.as_ref().map_or(0, |chunk| chunk.bytes.len() as u64);
         Poll::Ready(Ok(chunk.map(|chunk| chunk.bytes)))
     }
 
     fn stop_sending(&mut self, error_code: u64) {
         // Fails only when the stream is over already.
-        let _ = self.0.stop(varint(error_code));
+        let _ = self.quinn.stop(varint(error_code));
     }
 
     fn recv_id(&self) -> StreamId {
-        stream_id(self.0.id())
+        stream_id(self.quinn.id())
     }
 }
 
@@ -216,18 +252,18 @@ type Shared = Arc<Mutex<Option<quinn::SendStream>>>;
 
 /// The sending halves of a connection's request streams, for those who send bodies past h3.
 #[derive(Clone, Default)]
-pub(crate) struct Bodies(Arc<Mutex<HashMap<quinn::StreamId, Shared>>>);
+pub struct Bodies(Arc<Mutex<HashMap<quinn::StreamId, Shared>>>);
 
 impl Bodies {
     /// Takes the sending half of request stream `id` out of h3's hands. From then on h3 can neither write to it nor end it.
-    pub(crate) fn take(&self, id: StreamId) -> Option<quinn::SendStream> {
+    pub fn take(&self, id: StreamId) -> Option<quinn::SendStream> {
         let id = quinn::StreamId::from(varint(id.into_inner()));
         let shared = self.0.lock().remove(&id)?;
         shared.lock().take()
     }
 
     /// Ends when the client has stopped request stream `id`, or has acknowledged all of it, or is gone.
-    pub(crate) fn stopped(&self, id: StreamId) -> Option<impl Future + Send + use<>> {
+    pub fn stopped(&self, id: StreamId) -> Option<impl Future + Send + use<>> {
         let id = quinn::StreamId::from(varint(id.into_inner()));
         let shared = self.0.lock().get(&id)?.clone();
         let stopped = shared.lock().as_ref()?.stopped();
@@ -236,7 +272,7 @@ impl Bodies {
 }
 
 /// A sending half.
-pub(crate) struct SendStream {
+pub struct SendStream {
     id: quinn::StreamId,
     /// `None` once its body is sent past h3.
     quinn: Shared,
