@@ -9,7 +9,6 @@ mod fill;
 pub mod http;
 pub mod listener;
 mod metrics;
-mod range;
 mod refused;
 mod report;
 mod request;

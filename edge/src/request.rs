@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use ::http::{Method, header};
 use wire::{
     object::ObjectPath,
+    range::Wish,
     token::{self, Presented},
 };
 
-use crate::{http::Request, range::Wish, refused::Refused};
+use crate::{http::Request, refused::Refused};
 
 /// The one scheme that players use.
 const SCHEME: &str = "https";

@@ -13,6 +13,7 @@ use ::http::{Method, header};
 use cache::{Cache, FillError, Generation, Reader};
 use wire::{
     object::ObjectPath,
+    range::{Decision, Version},
     token::{Grant, Refusal, Verifier},
 };
 
@@ -21,7 +22,6 @@ use crate::{
     fill::Origin,
     http::{Handler, Request, Response},
     metrics::Metrics,
-    range::{Decision, Version},
     refused::Refused,
     request::{Asked, parse},
     respond::Responder,

@@ -16,12 +16,12 @@ use http::{
     header::{self, HeaderName},
 };
 use http_body::{Frame, SizeHint};
-use wire::object::{Digest, ObjectPath};
-
-use crate::{
-    range::{Answer, decide},
-    store::{Described, FileStore, Freshness, Pieces, StoreError},
+use wire::{
+    object::{Digest, ObjectPath},
+    range::{Decision, Version, Wish},
 };
+
+use crate::store::{Described, FileStore, Freshness, Pieces, StoreError};
 
 /// Answers requests from a store.
 pub(crate) struct Answerer {
@@ -84,9 +84,11 @@ impl Answerer {
         match found {
             Ok(object) => {
                 let described = object.described().clone();
-                let answer = decide(request.method(), request.headers(), &described.etag, described.bytes);
+                // Objects have strong tags and no modification date.
+                let version = Version { etag: &described.etag, length: described.bytes, modified: None };
+                let decision = Wish::of(request.method(), request.headers()).decide(version);
                 let with_body = *request.method() == Method::GET;
-                respond(answer, &described, |range| {
+                respond(decision, &described, |range| {
                     let length = range.end - range.start;
                     if !with_body {
                         return Body::Empty;
@@ -114,17 +116,17 @@ impl Answerer {
     }
 }
 
-fn respond(answer: Answer, described: &Described, body: impl FnOnce(std::ops::Range<u64>) -> Body) -> Response<Body> {
+fn respond(decision: Decision, described: &Described, body: impl FnOnce(std::ops::Range<u64>) -> Body) -> Response<Body> {
     let whole = described.bytes;
-    let (status, length, range, body) = match answer {
-        Answer::PreconditionFailed => return short(StatusCode::PRECONDITION_FAILED, "it is another version"),
-        Answer::Unsatisfiable => {
+    let (status, length, range, body) = match decision {
+        Decision::PreconditionFailed => return short(StatusCode::PRECONDITION_FAILED, "it is another version"),
+        Decision::Unsatisfiable => {
             let response = short(StatusCode::RANGE_NOT_SATISFIABLE, "the range is beyond the end");
             return with(response, header::CONTENT_RANGE, &format!("bytes */{whole}"));
         }
-        Answer::NotModified => (StatusCode::NOT_MODIFIED, None, None, Body::Empty),
-        Answer::Whole => (StatusCode::OK, Some(whole), None, body(0..whole)),
-        Answer::Part(part) => {
+        Decision::NotModified => (StatusCode::NOT_MODIFIED, None, None, Body::Empty),
+        Decision::Whole => (StatusCode::OK, Some(whole), None, body(0..whole)),
+        Decision::Part(part) => {
             let (length, shown) = (part.end - part.start, format!("bytes {}-{}/{whole}", part.start, part.end - 1));
             (StatusCode::PARTIAL_CONTENT, Some(length), Some(shown), body(part))
         }

@@ -8,7 +8,6 @@ pub mod config;
 mod demo;
 pub mod ingest;
 mod package;
-pub mod range;
 mod server;
 pub mod store;
 

@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod object;
+pub mod range;
 pub mod report;
 pub mod title;
 pub mod token;

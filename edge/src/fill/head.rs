@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use cache::{FillError, Generation, Want};
 
-use crate::range::OBJECT_BYTES_MAX;
+use wire::range::OBJECT_BYTES_MAX;
 
 /// What players get to see of an origin's headers.
 const REPLAYED: [HeaderName; 6] = [

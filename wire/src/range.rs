@@ -1,17 +1,18 @@
-//! Byte ranges and conditions (RFC 9110 §13, §14): read once from a request's headers, decided once the version is known.
+//! Byte ranges and conditions (RFC 9110 §13, §14): read once from a request's headers, decided once the version is known. An edge
+//! answers players by it, and the origin answers edges.
 //!
 //! Pure. A request for several ranges gets the whole object, which §14.2 allows ("A server MAY ignore the Range header field").
 
 use std::{ops::Range, time::SystemTime};
 
-use ::http::{HeaderMap, HeaderName, Method, header};
+use http::{HeaderMap, HeaderName, Method, header};
 
 /// No object is longer, in bytes: positions can be added without overflow.
-pub(crate) const OBJECT_BYTES_MAX: u64 = 1 << 60;
+pub const OBJECT_BYTES_MAX: u64 = 1 << 60;
 
 /// Which bytes a request wants, and of which versions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Wish {
+pub struct Wish {
     range: Option<Spec>,
     if_range: Option<String>,
     if_match: Option<Tags>,
@@ -22,7 +23,7 @@ pub(crate) struct Wish {
 
 /// What a wish comes to for one version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Decision {
+pub enum Decision {
     /// 200: all of it.
     Whole,
     /// 206: these bytes, at least one.
@@ -37,13 +38,13 @@ pub(crate) enum Decision {
 
 /// What is known of the version, to be compared.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Version<'a> {
+pub struct Version<'a> {
     /// Strong, quotes included.
-    pub(crate) etag: &'a str,
+    pub etag: &'a str,
     /// Bytes.
-    pub(crate) length: u64,
+    pub length: u64,
     /// As `Last-Modified` says it.
-    pub(crate) modified: Option<&'a str>,
+    pub modified: Option<&'a str>,
 }
 
 /// One range of bytes, before the length is known (§14.1.2). Positions are inclusive.
@@ -64,7 +65,7 @@ enum Tags {
 
 impl Wish {
     /// Reads the headers. What is malformed is as if it were not there, except that a malformed `If-Match` matches nothing.
-    pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Self {
+    pub fn of(method: &Method, headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         let date = |name| text(name).and_then(|value| httpdate::parse_http_date(value).ok());
         Self {
@@ -80,7 +81,7 @@ impl Wish {
     }
 
     /// A byte that will probably be wanted: the first one, where that can be told before the length is known.
-    pub(crate) fn first_byte(&self) -> u64 {
+    pub fn first_byte(&self) -> u64 {
         match self.range {
             Some(Spec::FromTo(first, _) | Spec::From(first)) if first < OBJECT_BYTES_MAX => first,
             _ => 0,
@@ -88,7 +89,7 @@ impl Wish {
     }
 
     /// Decides, in the order of §13.2.2.
-    pub(crate) fn decide(&self, version: Version<'_>) -> Decision {
+    pub fn decide(&self, version: Version<'_>) -> Decision {
         let modified = || version.modified.and_then(|date| httpdate::parse_http_date(date).ok());
         let is_unwanted = match (&self.if_match, self.if_unmodified_since) {
             // §13.1.1: the comparison is strong, so a weak tag matches nothing.
