@@ -1,24 +1,104 @@
-//! Clients that are not ours, against the demo: a signed segment arrives over HTTP/3, and a token that is wrong in any way does not.
+//! A client that is not ours, against the demo: a signed segment arrives over HTTP/3, and no token that is wrong in any way brings one.
 
-use std::{path::PathBuf, process::Command};
+use std::{
+    fs,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::Deserialize;
+use wire::{
+    object::{Digest, ObjectPath},
+    title::Title,
+    token::{Algorithm, Claims, SigningKey, in_path, sign},
+};
 
 use crate::demo::Demo;
 
-/// The interpreter with the foreign HTTP/3 client, set up by `make test`.
-fn python() -> PathBuf {
-    let set = std::env::var_os("LARDER_TEST_PYTHON");
-    set.expect("LARDER_TEST_PYTHON names a Python with curl_cffi; `make test` sets both up").into()
+/// What `tests/foreign/fetch.py` says of one URL.
+#[derive(Debug, Deserialize)]
+struct Answer {
+    protocol: String,
+    status: u16,
+    bytes: u64,
+    digest: Digest,
+    headers: std::collections::HashMap<String, String>,
+    text: Option<String>,
 }
 
 #[test]
 fn a_foreign_http3_client_gets_the_stored_bytes_and_only_with_the_right_token() {
     let demo = Demo::start();
-    let output = Command::new(python())
+    let title: Title = demo.stored_title();
+    let path = title.root.join(&title.renditions[0].segments[0].path).expect("a path");
+    let stored = title.objects.iter().find(|object| object.path == title.renditions[0].segments[0].path).expect("listed");
+    let good = demo.cdn_url(1);
+    let edge = demo.ready.edges.iter().find(|edge| good.starts_with(*edge)).expect("the URL is on an edge of the demo");
+
+    let key = SigningKey::from_jwk(&fs::read_to_string(demo.signing_key()).expect("the demo's key")).expect("a key");
+    let stranger = SigningKey::generate(Algorithm::EdDsa, key.kid()).expect("a key");
+    let unknown = SigningKey::generate(Algorithm::EdDsa, "unknown").expect("a key");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    let elsewhere = ObjectPath::new("/titles/elsewhere").expect("a path");
+    let signed = |key: &SigningKey, root: &ObjectPath, expires: u64, not_before: Option<u64>| {
+        let issuer = Some("larder-demo".to_owned());
+        let claims = Claims { iss: issuer, nbf: not_before, ..Claims::for_tree(root, expires) };
+        in_path(edge, &sign(key, &claims).expect("signs"), &path)
+    };
+    let (later, day) = (now + 3600, 86_400);
+    let wrong = [
+        ("tampered", tampered(&good)),
+        ("expired", signed(&key, &title.root, now - day, None)),
+        ("for another path", signed(&key, &elsewhere, later, None)),
+        ("by an unknown key", signed(&unknown, &title.root, later, None)),
+        ("by a stranger's key under a known name", signed(&stranger, &title.root, later, None)),
+        ("from a clock that is ahead", signed(&key, &title.root, now + 2 * day, Some(now + day))),
+        ("missing", format!("{edge}{path}")),
+    ];
+    let mut urls = vec![good, signed(&key, &title.root, later, None)];
+    urls.extend(wrong.iter().map(|(_, url)| url.clone()));
+    let answers = fetch(&demo, &urls);
+
+    for answer in &answers[..2] {
+        assert_eq!((answer.status, answer.protocol.as_str()), (200, "h3"), "{answer:?}");
+        assert_eq!((answer.bytes, answer.digest), (stored.bytes, stored.digest));
+        assert_eq!(answer.headers["etag"], stored.digest.etag());
+    }
+    for ((what, _), answer) in wrong.iter().zip(&answers[2..]) {
+        assert_eq!((answer.status, answer.protocol.as_str()), (403, "h3"), "token {what}: {answer:?}");
+        assert!(answer.headers.contains_key("larder-reason"), "token {what}: {answer:?}");
+        let text = answer.text.clone().unwrap_or_default() + &format!("{:?}", answer.headers);
+        for secret in ["exp", "kid", "signature", "cdniuc", "iss", title.root.as_str()] {
+            let said = text.replace("expose-headers", "").contains(secret);
+            assert!(!said, "token {what}: the answer says {secret:?}: {text}");
+        }
+    }
+}
+
+/// `url` with the last character of its token's payload changed, to another of the same alphabet.
+fn tampered(url: &str) -> String {
+    let dot = url.rfind("eyJ").and_then(|start| url[start..].find('.').map(|dot| start + dot)).expect("a token");
+    let payload_end = dot + 1 + url[dot + 1..].find('.').expect("a signature follows");
+    let mut bytes = url.as_bytes().to_vec();
+    let at = payload_end - 5;
+    bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+    String::from_utf8(bytes).expect("ASCII")
+}
+
+fn fetch(demo: &Demo, urls: &[String]) -> Vec<Answer> {
+    let python = std::env::var_os("LARDER_TEST_PYTHON").map(PathBuf::from);
+    let python = python.expect("LARDER_TEST_PYTHON names a Python with curl_cffi; `make test` sets up both");
+    let mut child = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/fetch.py"))
-        .arg(serde_json::to_string(&demo.ready).expect("JSON"))
-        .output()
-        .expect("python runs");
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    println!("{out}");
-    assert!(output.status.success(), "{out}\n{err}");
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python starts");
+    let asked = serde_json::json!({ "ca": demo.ready.ca, "urls": urls });
+    child.stdin.take().expect("piped").write_all(asked.to_string().as_bytes()).expect("python reads");
+    let output = child.wait_with_output().expect("python ends");
+    assert!(output.status.success());
+    serde_json::from_slice(&output.stdout).expect("the script prints JSON")
 }

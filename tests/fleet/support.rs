@@ -17,13 +17,13 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A role that runs as a process; killed on drop.
-pub struct Role {
+pub(crate) struct Role {
     child: Child,
 }
 
 impl Role {
     /// Starts `larder <role> --config <file>` and waits until it says that it is ready, as it would to systemd (sd_notify(3)).
-    pub fn start(role: &str, config: &Path) -> Self {
+    pub(crate) fn start(role: &str, config: &Path) -> Self {
         let socket_path = config.with_extension("notify");
         let _ = fs::remove_file(&socket_path);
         let socket = UnixDatagram::bind(&socket_path).expect("a notify socket");
@@ -52,17 +52,22 @@ impl Role {
     }
 
     /// The most memory that the process ever had resident, in bytes (`VmHWM`, proc_pid_status(5)).
-    pub fn resident_bytes_max(&self) -> u64 {
+    pub(crate) fn resident_bytes_max(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a VmHWM line");
         let kib: u64 = line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of kB");
         kib * 1024
     }
 
-    /// Asks it to end (SIGTERM) and waits until it has.
-    pub fn stop(mut self) -> ExitStatus {
-        let kill = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+    /// Sends it a signal ("HUP").
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().expect("kill runs");
         assert!(kill.success());
+    }
+
+    /// Asks it to end (SIGTERM) and waits until it has.
+    pub(crate) fn stop(mut self) -> ExitStatus {
+        self.signal("TERM");
         self.child.wait().expect("it was not waited for yet")
     }
 }
@@ -75,12 +80,12 @@ impl Drop for Role {
 }
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Certificate and key for 127.0.0.1 in `dir`, and the TLS configuration that trusts them.
-pub fn certificate(dir: &Path) -> (PathBuf, PathBuf, Arc<rustls::ClientConfig>) {
+pub(crate) fn certificate(dir: &Path) -> (PathBuf, PathBuf, Arc<rustls::ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into(), "localhost".into()]).expect("a certificate");
     let (certificate, key) = (dir.join("edge.crt"), dir.join("edge.key"));
     fs::write(&certificate, made.cert.pem()).expect("writes");
@@ -89,7 +94,7 @@ pub fn certificate(dir: &Path) -> (PathBuf, PathBuf, Arc<rustls::ClientConfig>) 
 }
 
 /// A TLS configuration that trusts the certificates in `file` alone.
-pub fn trusting(file: &Path) -> Arc<rustls::ClientConfig> {
+pub(crate) fn trusting(file: &Path) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(file).expect("a certificate file") {
         roots.add(certificate.expect("a certificate")).expect("a usable certificate");
@@ -100,6 +105,6 @@ pub fn trusting(file: &Path) -> Arc<rustls::ClientConfig> {
 }
 
 /// A connection to an edge on loopback.
-pub async fn connect(protocol: Protocol, addr: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> Connection {
+pub(crate) async fn connect(protocol: Protocol, addr: SocketAddr, tls: &Arc<rustls::ClientConfig>) -> Connection {
     Connection::connect(protocol, addr, "127.0.0.1", tls.clone()).await.expect("connects")
 }

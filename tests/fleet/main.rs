@@ -1,0 +1,9 @@
+//! Whole fleets and whole commands: the binary as processes, and clients that are ours, foreign, and a browser.
+
+mod big_object;
+mod browser;
+mod cli;
+mod demo;
+mod foreign;
+mod once;
+mod support;
