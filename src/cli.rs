@@ -244,7 +244,7 @@ pub(crate) enum Carrier {
 const FETCH: &str = "\
 Examples:
   larder fetch --http 3 https://edge1.example/files/hello.txt
-  larder fetch --http 3 --ca ca.pem --repeat 200 --parallel 50 \"$(larder sign --key signing.jwk https://127.0.0.1:8443/…)\"
+  larder fetch --http 3 --ca ca.pem --repeat 200 --parallel 50 \"$(larder sign --key signing.jwk --issuer larder.example https://127.0.0.1:8443/…)\"
 
 Prints protocol, status, time to first byte, bytes, SHA-256 and Cache-Status of each answer. Other than 2xx is exit code 1.";
 

@@ -1,5 +1,12 @@
 //! The subcommands, a file each.
 
+/// Prints a line on standard output; an error, not a panic, when nobody reads there any more.
+macro_rules! say {
+    ($($words:tt)*) => {
+        std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($words)*)))?
+    };
+}
+
 mod check;
 mod control;
 mod demo;
@@ -36,6 +43,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 
 /// Prints one line of JSON on standard output.
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
+    say!("{}", serde_json::to_string(value)?);
     Ok(())
 }

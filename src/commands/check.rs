@@ -13,8 +13,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<()> {
     let result = check(args);
     if !args.json {
         let (role, effective) = result?;
-        print(role, &effective);
-        return Ok(());
+        return print(role, &effective);
     }
     match &result {
         Ok((role, effective)) => print_json(&json!({ "ok": true, "role": role.to_string(), "settings": effective }))?,
@@ -37,12 +36,13 @@ fn check(args: &CheckArgs) -> anyhow::Result<(Role, Effective)> {
     Ok((role, effective))
 }
 
-fn print(role: Role, effective: &Effective) {
-    println!("a good configuration of the role {role}:");
+fn print(role: Role, effective: &Effective) -> anyhow::Result<()> {
+    say!("a good configuration of the role {role}:");
     let width = effective.settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
     for setting in &effective.settings {
         let value = setting.value.as_deref().unwrap_or("(none)");
         let origin = if setting.is_default { "  (default)" } else { "" };
-        println!("  {:width$}  {value}{origin}", setting.key);
+        say!("  {:width$}  {value}{origin}", setting.key);
     }
+    Ok(())
 }

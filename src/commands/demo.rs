@@ -51,8 +51,10 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
         result = demo(&args, &mut roles) => result,
         interrupted = service::interrupted() => interrupted,
     };
-    let ended = roles.end().await;
-    result.and(ended)
+    tokio::select! {
+        ended = roles.end() => result.and(ended),
+        _ = service::interrupted() => Err(anyhow!("ended by a second signal, before all that was being sent was sent")),
+    }
 }
 
 async fn demo(args: &DemoArgs, roles: &mut Roles) -> anyhow::Result<()> {
@@ -220,22 +222,22 @@ impl Demo {
         let (url, ca, spki) = (&self.control_url, self.state.path("ca.pem"), self.state.spki()?);
         let (ca, profile, edges) = (ca.display(), self.state.path("chromium"), self.edges.join(","));
         let larder = std::env::current_exe().map_or_else(|_| "larder".into(), |path| path.display().to_string());
-        println!(
+        say!(
             "\n{:?}, {seconds:.0} s in {renditions} renditions, from {}, by the order of {url}\n",
             title.title,
             self.edges.join(" and ")
         );
-        println!("The player is at {url}/ for a browser that trusts {ca}; or, with HTTP/3 from the first byte on:\n");
-        println!(
+        say!("The player is at {url}/ for a browser that trusts {ca}; or, with HTTP/3 from the first byte on:\n");
+        say!(
             "  chromium --user-data-dir='{}' --ignore-certificate-errors-spki-list={spki} --origin-to-force-quic-on={edges} {url}/\n",
             profile.display()
         );
-        println!("By hand:\n");
-        println!("  curl {url}/videos/{}/playback", title.id);
-        println!("  curl --cacert '{ca}' '{hls}'");
-        println!("  curl --cacert '{ca}' -o /dev/null -D - '{segment}'");
-        println!("  {larder} fetch --http 3 --ca '{ca}' --repeat 3 '{segment}'\n");
-        println!("What is made is kept in {}. Ctrl-C ends the demo.", self.state.dir.display());
+        say!("By hand:\n");
+        say!("  curl {url}/videos/{}/playback", title.id);
+        say!("  curl --cacert '{ca}' '{hls}'");
+        say!("  curl --cacert '{ca}' -o /dev/null -D - '{segment}'");
+        say!("  {larder} fetch --http 3 --ca '{ca}' --repeat 3 '{segment}'\n");
+        say!("What is made is kept in {}. Ctrl-C ends the demo.", self.state.dir.display());
         Ok(())
     }
 
@@ -263,7 +265,7 @@ impl Demo {
         if as_json {
             print_json(&summary(&edge.edge, &passes, verdict.is_ok()))?;
         } else {
-            print_table(&edge.edge, title, &passes);
+            print_table(&edge.edge, title, &passes)?;
         }
         verdict
     }
@@ -327,16 +329,20 @@ fn summary(edge: &str, passes: &[Pass; 2], ok: bool) -> serde_json::Value {
     })
 }
 
-fn print_table(edge: &str, title: &Title, passes: &[Pass; 2]) {
-    println!("{:?} from {edge} over HTTP/3, every byte held against what the origin published:\n", title.title);
-    println!("        objects        bytes   RAM   SSD  peer origin  wrong  median TTFB       time");
+fn print_table(edge: &str, title: &Title, passes: &[Pass; 2]) -> anyhow::Result<()> {
+    say!("{:?} from {edge} over HTTP/3, every byte held against what the origin published:\n", title.title);
+    say!("        objects        bytes   RAM   SSD  peer origin  wrong  median TTFB       time");
     for (name, pass) in ["first", "second"].iter().zip(passes) {
         let Pass { from, requests, bytes, mismatches, ttfb_ms_p50, total_ms, .. } = pass;
-        println!(
+        say!(
             "{name:7} {requests:>7} {bytes:>12} {:>5} {:>5} {:>5} {:>6} {mismatches:>6} {ttfb_ms_p50:>9.1} ms {total_ms:>7.0} ms",
-            from.ram, from.ssd, from.peer, from.origin
+            from.ram,
+            from.ssd,
+            from.peer,
+            from.origin
         );
     }
+    Ok(())
 }
 
 #[cfg(test)]

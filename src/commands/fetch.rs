@@ -47,7 +47,7 @@ pub(super) async fn run(args: FetchArgs) -> anyhow::Result<()> {
     let mut seen = Seen::default();
     while let Some(answer) = answers.recv().await {
         if !args.json {
-            print(args.http, &answer);
+            print(args.http, &answer)?;
         }
         seen.add(answer, args.json);
     }
@@ -152,15 +152,16 @@ impl Sink {
     }
 }
 
-fn print(protocol: Protocol, answer: &anyhow::Result<Answer>) {
+fn print(protocol: Protocol, answer: &anyhow::Result<Answer>) -> anyhow::Result<()> {
     match answer {
         Ok(Answer { status, ttfb, bytes, digest, cache_status, .. }) => {
             let (protocol, status, ms) = (protocol.alpn(), status.as_u16(), millis(*ttfb));
             let verdict = cache_status.as_deref().unwrap_or("(no Cache-Status)");
-            println!("{protocol}  {status}  {ms:.1} ms  {bytes} bytes  sha256 {digest}  {verdict}");
+            say!("{protocol}  {status}  {ms:.1} ms  {bytes} bytes  sha256 {digest}  {verdict}");
         }
-        Err(error) => println!("{}  failed: {error:#}", protocol.alpn()),
+        Err(error) => say!("{}  failed: {error:#}", protocol.alpn()),
     }
+    Ok(())
 }
 
 /// All answers so far.
@@ -216,8 +217,8 @@ impl Seen {
             }))?;
         } else if let (Some(p50), Some(p99), true) = (p50, p99, args.repeat > 1) {
             let (ms, rate) = (millis(took), bytes as f64 / 1e6 / took.as_secs_f64());
-            println!("{good} good, {bad} bad, {bytes} bytes in {ms:.0} ms ({rate:.1} MB/s)");
-            println!("time to first byte: median {:.1} ms, 99 of 100 within {:.1} ms", millis(p50), millis(p99));
+            say!("{good} good, {bad} bad, {bytes} bytes in {ms:.0} ms ({rate:.1} MB/s)");
+            say!("time to first byte: median {:.1} ms, 99 of 100 within {:.1} ms", millis(p50), millis(p99));
         }
         match self.last_failure {
             None => Ok(()),

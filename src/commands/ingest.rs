@@ -80,15 +80,15 @@ fn summary(title: &Title) -> serde_json::Value {
 }
 
 fn print(title: &Title) -> anyhow::Result<()> {
-    println!("{}: {:?}, {:.1} s, in {}", title.id, title.title, title.duration_ms as f64 / 1e3, title.root);
+    say!("{}: {:?}, {:.1} s, in {}", title.id, title.title, title.duration_ms as f64 / 1e3, title.root);
     for rendition in &title.renditions {
         let what = match &rendition.media {
             Media::Video { width, height, frame_rate } => format!("{width}x{height} at {frame_rate:.2} frames a second"),
             Media::Audio { channels, language, .. } => format!("{channels} channels, language {language}"),
         };
-        println!("  {:6} {:16} {:>6} kbit/s  {what}", rendition.id, rendition.codecs, rendition.bits_per_second_mean / 1000);
+        say!("  {:6} {:16} {:>6} kbit/s  {what}", rendition.id, rendition.codecs, rendition.bits_per_second_mean / 1000);
     }
-    println!("  {} objects, {} bytes", title.objects.len(), bytes(title));
+    say!("  {} objects, {} bytes", title.objects.len(), bytes(title));
     Ok(())
 }
 

@@ -62,9 +62,9 @@ fn sign(url: &str, key: &Path, args: &SignArgs) -> anyhow::Result<()> {
     if args.json {
         return print_json(&json!({ "url": url, "cookie": cookie, "token": token, "expiresUnixS": expires_unix_s }));
     }
-    println!("{url}");
+    say!("{url}");
     if let Some(cookie) = cookie {
-        println!("{cookie}");
+        say!("{cookie}");
     }
     Ok(())
 }

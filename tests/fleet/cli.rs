@@ -438,8 +438,9 @@ fn a_certificate_is_swapped_under_a_running_edge_and_a_bad_one_is_not() {
 
 #[test]
 fn a_demo_ends_cleanly_on_ctrl_c() {
+    let (state, _turn) = crate::demo::state();
     let mut child = larder(["demo", "--json", "--state"])
-        .arg(crate::demo::state())
+        .arg(state)
         .stdout(Stdio::piped())
         .spawn()
         .expect("the binary starts");

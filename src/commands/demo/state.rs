@@ -174,7 +174,8 @@ impl State {
                  [tokens]\nkeys_file = {keys}\nissuer = \"{ISSUER}\"\n\
                  [cache]\nram = {ram_bytes}\n\
                  [origin]\nurl = \"{origin}\"\ntoken_file = {fill}\n\
-                 [control]\nurl = \"{control}\"\ntoken_file = {report}\nreport_every = \"1s\"\n"
+                 [control]\nurl = \"{control}\"\ntoken_file = {report}\nreport_every = \"1s\"\n\
+                 [limits]\ndrain_timeout = \"2s\"\n"
             ),
         )
     }
