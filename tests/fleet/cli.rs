@@ -439,11 +439,7 @@ fn a_certificate_is_swapped_under_a_running_edge_and_a_bad_one_is_not() {
 #[test]
 fn a_demo_ends_cleanly_on_ctrl_c() {
     let (state, _turn) = crate::demo::state();
-    let mut child = larder(["demo", "--json", "--state"])
-        .arg(state)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let mut child = larder(["demo", "--json", "--state"]).arg(state).stdout(Stdio::piped()).spawn().expect("the binary starts");
     let mut out = BufReader::new(child.stdout.take().expect("piped"));
     let mut line = String::new();
     out.read_line(&mut line).expect("text");
