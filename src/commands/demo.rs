@@ -9,7 +9,7 @@ mod state;
 use std::{
     fmt::Write as _,
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -59,8 +59,10 @@ pub(super) async fn run(args: DemoArgs) -> anyhow::Result<()> {
 
 async fn demo(args: &DemoArgs, roles: &mut Roles) -> anyhow::Result<()> {
     let state = State::open(args.state.clone()).await?;
+    // Before any role runs: without a title there is nothing to show, and packaging may take long.
+    let title = package(&state, args.input.as_deref()).await?;
     let demo = Demo::start(state, roles).await?;
-    let title = demo.stock(args.input.as_deref()).await?;
+    ingest::catalogue(&demo.control, &title).await?;
     demo.wait_until_ranked(&title).await?;
     if args.once {
         return demo.play_twice(&title, args.json).await;
@@ -70,6 +72,37 @@ async fn demo(args: &DemoArgs, roles: &mut Roles) -> anyhow::Result<()> {
         false => demo.show(&title).await?,
     }
     demo.watch(roles, args.json).await
+}
+
+/// Packages the film, or a test clip, into the origin's store, unless that was done before.
+async fn package(state: &State, input: Option<&Path>) -> anyhow::Result<Title> {
+    let wanted = match input {
+        Some(input) => {
+            let title = input.file_stem().map_or_else(|| "A film".into(), |stem| stem.to_string_lossy().into_owned());
+            Ingest { input: input.to_owned(), title, ..Ingest::default() }
+        }
+        None => Ingest {
+            input: clip(state).await?,
+            id: Some("demo".parse()?),
+            title: "Demo clip".into(),
+            description: "A moving test pattern, and a tone with a beep every second.".into(),
+            ..Ingest::default()
+        },
+    };
+    ingest::package(&FileStore::open(&origin_config(state)?.state_dir)?, wanted).await
+}
+
+async fn clip(state: &State) -> anyhow::Result<PathBuf> {
+    let clip = state.path("clip.mp4");
+    if !clip.exists() {
+        eprintln!("making a test clip of {CLIP_S} s");
+        origin::demo_clip(&clip, CLIP_S).await.context("cannot make the test clip")?;
+    }
+    Ok(clip)
+}
+
+fn origin_config(state: &State) -> anyhow::Result<origin::config::Config> {
+    Ok(ConfigFile::open(&state.origin_config()?, Some(Role::Origin))?.read(origin::config::Config::read)?.0)
 }
 
 /// What runs. Edges end first: they still report to control, and may still fill from the origin.
@@ -122,7 +155,6 @@ impl Group {
 /// A demo whose roles run.
 struct Demo {
     state: State,
-    store: FileStore,
     /// Control's URL and its API as an operator may use it.
     control_url: String,
     control: Api,
@@ -132,9 +164,7 @@ struct Demo {
 
 impl Demo {
     async fn start(state: State, roles: &mut Roles) -> anyhow::Result<Self> {
-        let (config, _) = ConfigFile::open(&state.origin_config()?, Some(Role::Origin))?.read(origin::config::Config::read)?;
-        let store = FileStore::open(&config.state_dir)?;
-        let origin = Origin::open(config).await.context("the origin cannot start")?;
+        let origin = Origin::open(origin_config(&state)?).await.context("the origin cannot start")?;
         let origin_url = format!("http://{}", origin.addr());
         roles.others.start("the origin", |stop| origin.run(stop));
 
@@ -154,36 +184,7 @@ impl Demo {
             roles.edges.start(name, |stop| edge.run(stop));
         }
         let control = Api::new(&control_url, &state.read("operator.secret")?)?;
-        Ok(Self { state, store, control_url, control, edges })
-    }
-
-    /// Packages the film, or a test clip, unless that was done before, and has control catalogue it.
-    async fn stock(&self, input: Option<&Path>) -> anyhow::Result<Title> {
-        let wanted = match input {
-            Some(input) => {
-                let title = input.file_stem().map_or_else(|| "A film".into(), |stem| stem.to_string_lossy().into_owned());
-                Ingest { input: input.to_owned(), title, ..Ingest::default() }
-            }
-            None => Ingest {
-                input: self.clip().await?,
-                id: Some("demo".parse()?),
-                title: "Demo clip".into(),
-                description: "A moving test pattern, and a tone with a beep every second.".into(),
-                ..Ingest::default()
-            },
-        };
-        let title = ingest::package(&self.store, wanted).await?;
-        ingest::catalogue(&self.control, &title).await?;
-        Ok(title)
-    }
-
-    async fn clip(&self) -> anyhow::Result<std::path::PathBuf> {
-        let clip = self.state.path("clip.mp4");
-        if !clip.exists() {
-            eprintln!("making a test clip of {CLIP_S} s");
-            origin::demo_clip(&clip, CLIP_S).await.context("cannot make the test clip")?;
-        }
-        Ok(clip)
+        Ok(Self { state, control_url, control, edges })
     }
 
     async fn playback(&self, title: &Title) -> anyhow::Result<Playback> {
