@@ -74,6 +74,8 @@ pub struct Tokens {
     pub leeway: Duration,
     /// Verified tokens that are remembered at once.
     pub remembered_max: usize,
+    /// A private key of the edge's own (JWK), with which tokens that ask for it are renewed. None by default: a stolen edge signs nothing.
+    pub renewal_key_file: Option<PathBuf>,
     /// Paths that are served, with all below them, without a token.
     pub open_paths: Vec<OpenPath>,
 }
@@ -168,6 +170,7 @@ fn tokens(doc: &mut Document) -> Option<Tokens> {
         leeway = None;
     }
     let remembered_max = within(doc, "tokens.remembered_max", 100_000, (0, 10_000_000));
+    let renewal_key_file = doc.optional::<String>("tokens.renewal_key_file", "the path of a file with a private JWK (RFC 7517)");
     let open_paths = doc.list("tokens.open_paths", OpenPath::EXPECTED);
     Some(Tokens {
         keys_file: keys_file?.into(),
@@ -175,6 +178,7 @@ fn tokens(doc: &mut Document) -> Option<Tokens> {
         audience,
         leeway: leeway?,
         remembered_max: remembered_max?,
+        renewal_key_file: renewal_key_file.map(Into::into),
         open_paths,
     })
 }

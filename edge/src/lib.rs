@@ -38,7 +38,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use wire::{
     report::Registration,
-    token::{KeyError, KeySet, Rules, Verifier},
+    token::{KeyError, KeySet, Rules, SigningKey, Verifier},
 };
 
 use crate::{
@@ -50,7 +50,7 @@ use crate::{
     metrics::{Gauges, Metrics},
     report::Reporter,
     respond::Responder,
-    serve::Serving,
+    serve::{Renewer, Serving},
     tls::{Tls, TlsError},
 };
 
@@ -108,6 +108,14 @@ pub enum OpenError {
         /// Which key, and why.
         reason: KeyError,
     },
+    /// The key that tokens are renewed with.
+    #[error("cannot use the key in {} (tokens.renewal_key_file): {reason}; `larder sign --new-key` makes one", .file.display())]
+    RenewalKey {
+        /// Where.
+        file: PathBuf,
+        /// The system's words, or what is wrong with the key.
+        reason: String,
+    },
     /// The origin, as it is configured.
     #[error("origin: {0}")]
     Origin(#[source] UpstreamConfigError),
@@ -135,6 +143,7 @@ impl Edge {
         let metrics = Arc::new(Metrics::new());
         let serving = Serving {
             verifier,
+            renewer: renewer(&config.tokens)?,
             open_paths: config.tokens.open_paths,
             cache: cache.clone(),
             origin: origin.clone(),
@@ -232,6 +241,14 @@ fn verifier(tokens: &config::Tokens) -> Result<Verifier, OpenError> {
         ..Rules::default()
     };
     Ok(Verifier::new(keys, rules))
+}
+
+fn renewer(tokens: &config::Tokens) -> Result<Option<Renewer>, OpenError> {
+    let Some(file) = &tokens.renewal_key_file else { return Ok(None) };
+    let unusable = |reason| OpenError::RenewalKey { file: file.clone(), reason };
+    let text = read_text(file).map_err(|error| unusable(error.to_string()))?;
+    let key = SigningKey::from_jwk(&text).map_err(|error| unusable(error.to_string()))?;
+    Ok(Some(Renewer { key, issuer: tokens.issuer.clone() }))
 }
 
 fn read_text(file: &Path) -> io::Result<String> {

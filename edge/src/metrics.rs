@@ -183,6 +183,8 @@ impl Gauges {
             ("timeout", &protocols.timed_out),
             ("stalled", &protocols.stalled),
             ("header_bytes_max", &protocols.heads_too_large),
+            ("address_retry", &protocols.retries),
+            ("flood", &protocols.floods),
             ("accept", &protocols.accepts_failed),
         ];
         page.counters(

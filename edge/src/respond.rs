@@ -93,6 +93,9 @@ impl Responder {
                 &format!("bytes {}-{}/{}", range.start, range.end - 1, generation.length),
             );
         }
+        if let Some(cookie) = &visit.cookie {
+            insert(&mut headers, header::SET_COOKIE, cookie);
+        }
         if let Some(verdict) = visit.verdict {
             insert(&mut headers, CACHE_STATUS, &format!("{}; {}", self.cache_name, cache_status(verdict)));
         }

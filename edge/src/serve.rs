@@ -14,7 +14,7 @@ use cache::{Cache, FillError, Generation, Reader};
 use wire::{
     object::ObjectPath,
     range::{Decision, Version},
-    token::{Grant, Refusal, Verifier},
+    token::{Grant, Refusal, SigningKey, Transport, Verifier},
 };
 
 use crate::{
@@ -34,11 +34,32 @@ const CHANGES_MAX: usize = 2;
 /// Serves requests, on all workers.
 pub(crate) struct Serving {
     pub(crate) verifier: Verifier,
+    pub(crate) renewer: Option<Renewer>,
     pub(crate) open_paths: Vec<OpenPath>,
     pub(crate) cache: Cache,
     pub(crate) origin: Arc<Origin>,
     pub(crate) responder: Responder,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Renews tokens that ask for it (RFC 9246 §3), where the operator gave the edge a key of its own.
+pub(crate) struct Renewer {
+    pub(crate) key: SigningKey,
+    pub(crate) issuer: String,
+}
+
+impl Renewer {
+    /// The cookie that brings the next token, for the transport that fits an answer with content (§3.3).
+    fn cookie(&self, grant: &Grant) -> Option<String> {
+        let renewal = grant.renewal().filter(|renewal| renewal.transport() == Transport::Cookie)?;
+        match renewal.sign(&self.key, Some(&self.issuer)) {
+            Ok(renewed) => Some(renewed.set_cookie()),
+            Err(error) => {
+                tracing::warn!(%error, "a token cannot be renewed");
+                None
+            }
+        }
+    }
 }
 
 /// What a client gets.
@@ -66,8 +87,9 @@ impl Serving {
         }
         let asked = parse(request)?;
         visit.asks_for(&asked.path);
-        let granted = Granted::new(self.verify(&asked, SystemTime::now())?, &asked.path);
-        visit.verified();
+        let grant = self.verify(&asked, SystemTime::now())?;
+        visit.verified(self.renewer.as_ref().and_then(|renewer| renewer.cookie(&grant)));
+        let granted = Granted::new(grant, &asked.path);
         for _ in 0..CHANGES_MAX {
             match self.read(&granted, &asked, visit).await {
                 Err(Refused::Fill(FillError::Changed)) => {}

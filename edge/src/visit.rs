@@ -28,6 +28,8 @@ pub(crate) struct Visit {
     path: Option<ObjectPath>,
     /// How long the token took.
     pub(crate) token: Option<Duration>,
+    /// What brings the client its next token.
+    pub(crate) cookie: Option<String>,
     /// How long it took to know that the bytes are in RAM, or to get the first word about them.
     pub(crate) look_up: Option<Duration>,
     pub(crate) verdict: Option<Verdict>,
@@ -48,6 +50,7 @@ impl Visit {
             started: Instant::now(),
             path: None,
             token: None,
+            cookie: None,
             look_up: None,
             verdict: None,
             status: None,
@@ -62,8 +65,10 @@ impl Visit {
         self.path = Some(path.clone());
     }
 
-    pub(crate) fn verified(&mut self) {
+    /// The token is good; `cookie` brings the next one.
+    pub(crate) fn verified(&mut self, cookie: Option<String>) {
         self.token = Some(self.started.elapsed());
+        self.cookie = cookie;
     }
 
     pub(crate) fn looked_up(&mut self, verdict: Verdict) {

@@ -41,7 +41,8 @@ pub fn range(data: &[u8]) {
     let mut headers = HeaderMap::new();
     for line in lines.split(|byte| *byte == b'\n').take(16) {
         let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(0));
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value.get(1..).unwrap_or_default())) {
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value.get(1..).unwrap_or_default()))
+        {
             headers.append(name, value);
         }
     }

@@ -57,6 +57,7 @@ pub(crate) fn files() -> (TempDir, SigningKey) {
         ("edge.crt", made.cert.pem()),
         ("edge.key", made.signing_key.serialize_pem()),
         ("keys.json", serde_json::json!({ "keys": [key.public_jwk()] }).to_string()),
+        ("renewal.jwk", key.to_jwk()),
         ("fill.token", format!("{SECRET}\n")),
         ("edge.token", "the-secret-of-edges".into()),
     ] {
@@ -76,7 +77,7 @@ admin_listen = "127.0.0.1:0"
 public_url = "https://{AUTHORITY}"
 workers = 2
 tls = {{ certificate_file = "{dir}/edge.crt", key_file = "{dir}/edge.key" }}
-tokens = {{ keys_file = "{dir}/keys.json", issuer = "{ISSUER}", open_paths = ["/open/"] }}
+tokens = {{ keys_file = "{dir}/keys.json", issuer = "{ISSUER}", open_paths = ["/open/"], renewal_key_file = "{dir}/renewal.jwk" }}
 cache = {{ ram = "16MiB", slice = "256KiB" }}
 [origin]
 url = "http://{origin}"

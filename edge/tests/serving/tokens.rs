@@ -79,6 +79,35 @@ async fn no_token_that_is_wrong_in_any_way_opens_anything_or_learns_why() {
 }
 
 #[tokio::test]
+async fn a_token_that_asks_for_it_is_renewed_with_a_cookie_that_opens_the_next_object() {
+    let edge = stocked().await;
+    edge.origin.put("/titles/t/v720/00002.m4s", Object::new(20, 2));
+    let claims = Claims {
+        iss: Some(ISSUER.into()),
+        cdnistt: Some(1),
+        cdniets: Some(60),
+        cdnistd: Some(2),
+        ..Claims::for_tree(&"/titles/t".parse().expect("a path"), now_unix_s() + 5)
+    };
+    let first = sign(&edge.key, &claims).expect("signs");
+    for protocol in Protocol::ALL {
+        let connection = edge.connect(protocol).await;
+        let answer = get(&connection, &format!("{PATH}?{PACKAGE}={first}")).await;
+        let cookie = answer.header("set-cookie").to_owned();
+        let (pair, attributes) = cookie.split_once("; ").expect("a cookie with attributes");
+        assert_eq!(attributes, "Path=/titles/t; Max-Age=60; HttpOnly; Secure; SameSite=None", "{protocol:?}");
+        assert_ne!(pair, format!("{PACKAGE}={first}"), "it expires later");
+        let next = ask(&connection, Method::GET, "/titles/t/v720/00002.m4s", &[("cookie", pair)]).await;
+        assert_eq!((next.status, next.body.len()), (StatusCode::OK, 20), "{protocol:?}");
+        let elsewhere = ask(&connection, Method::GET, "/titles/u/v720/00002.m4s", &[("cookie", pair)]).await;
+        assert_eq!(elsewhere.status, StatusCode::FORBIDDEN);
+    }
+    let plain = get(&edge.connect(Protocol::Http3).await, &edge.signed(PATH)).await;
+    assert_eq!(plain.header("set-cookie"), "", "a token that does not ask gets none");
+    edge.stop().await;
+}
+
+#[tokio::test]
 async fn a_path_that_configuration_opened_needs_no_token_and_opens_no_other() {
     let edge = stocked().await;
     edge.origin.put("/open/clip.mp4", Object::new(10, 1));
