@@ -14,8 +14,11 @@ use wire::{
     token::{self, KeySet, Rules, Verifier},
 };
 
+/// A target.
+pub type Target = fn(&[u8]);
+
 /// All targets, by name.
-pub const TARGETS: [(&str, fn(&[u8])); 5] =
+pub const TARGETS: [(&str, Target); 5] =
     [("config", config), ("object_path", object_path), ("range", range), ("title", title), ("token", token)];
 
 /// A configuration file: an error for everything that is wrong, and never a role from what is.

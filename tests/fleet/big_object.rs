@@ -25,7 +25,7 @@ fn a_50_gb_object_streams_by_ranges_and_whole_within_the_edges_budget() {
     let (origin_port, edge_port) = (free_port(), free_port());
     let (certificate, key, tls) = certificate(dir.path());
     sparse_object(&dir.path().join("origin/files"));
-    fs::write(dir.path().join("fill.token"), "a secret between the edge and its origin").expect("writes");
+    fs::write(dir.path().join("fill.token"), "a-secret-between-the-edge-and-its-origin").expect("writes");
     let origin_toml = dir.path().join("origin.toml");
     let config = format!(
         "role = \"origin\"\nlisten = \"127.0.0.1:{origin_port}\"\nstate_dir = \"{0}/origin\"\nfill_token_file = \"{0}/fill.token\"\n",

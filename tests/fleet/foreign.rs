@@ -79,7 +79,7 @@ fn a_foreign_http3_client_gets_the_stored_bytes_and_only_with_the_right_token() 
 
 /// `url` with the last character of its token's payload changed, to another of the same alphabet.
 fn tampered(url: &str) -> String {
-    let dot = url.rfind("eyJ").and_then(|start| url[start..].find('.').map(|dot| start + dot)).expect("a token");
+    let dot = url.find("eyJ").and_then(|start| url[start..].find('.').map(|dot| start + dot)).expect("a token");
     let payload_end = dot + 1 + url[dot + 1..].find('.').expect("a signature follows");
     let mut bytes = url.as_bytes().to_vec();
     let at = payload_end - 5;
