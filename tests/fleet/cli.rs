@@ -401,6 +401,7 @@ fn what_is_signed_is_fetched_by_every_protocol_and_carrier_and_nothing_else_is()
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the edge writes a file, and a test thread has no viewers")]
 fn a_certificate_is_swapped_under_a_running_edge_and_a_bad_one_is_not() {
     let site = Site::new();
     let files = site.path("state/origin/files");
