@@ -45,7 +45,7 @@ test: tools-test web/dist/index.html lint docs
 
 lint: tools-build
 	@cargo fmt --all --check
-	@! grep -q '^name = "ring"' Cargo.lock || { echo 'ring is in Cargo.lock: one TLS back end is enough, and it is aws-lc-rs' >&2; exit 1; }
+	@! cargo tree --locked --workspace --prefix none | grep '^ring ' || { echo 'ring is in the tree: one TLS back end is enough, and it is aws-lc-rs' >&2; exit 1; }
 	@cargo clippy $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 
 docs: tools-build
