@@ -311,9 +311,4 @@ impl Filler {
         self.flight.progress.send_modify(|_| ());
         Ok(())
     }
-
-    /// Whether nothing was told to waiters yet, so that another source may be tried.
-    pub fn is_untouched(&self) -> bool {
-        self.permit.is_some()
-    }
 }
