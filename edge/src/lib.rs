@@ -1,6 +1,6 @@
 //! The edge: the appliance that serves players, from RAM, over HTTP/3, HTTP/2 and HTTP/1.1.
 //!
-//! Start at [`Edge`], then read `serve`: the life of a request. Requests run `http → serve → {request, range, fill, respond}`; serving is on
+//! Start at [`Edge`], then read `serve`: the life of a request. Requests run `http → serve → {request, fill, respond}`; serving is on
 //! worker threads, one runtime each, and reports to control and answers to operators are on a thread of their own.
 
 mod admin;
