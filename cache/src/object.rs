@@ -9,6 +9,7 @@ use std::{
 };
 
 use foyer_memory::{Cache, CacheBuilder, LruConfig};
+
 /// Everything that is the same for all slices of one version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
@@ -20,6 +21,10 @@ pub struct Generation {
     pub headers: Vec<(String, String)>,
     /// How long it may be served without asking the source again.
     pub fresh_for: Duration,
+    /// How old the source said that it was when it came (`Age`, RFC 9111 §5.1).
+    pub initial_age: Duration,
+    /// What it can be purged by, together with others.
+    pub tags: Vec<String>,
 }
 
 impl Generation {
@@ -30,7 +35,8 @@ impl Generation {
 
     fn weight(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 64).sum();
-        self.validator.len() + headers + 256
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 32).sum();
+        self.validator.len() + headers + tags + 256
     }
 }
 
@@ -44,7 +50,11 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn is_fresh(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.vouched_at) < self.generation.fresh_for
+        self.age(now) < self.generation.fresh_for
+    }
+
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.vouched_at).saturating_add(self.generation.initial_age)
     }
 }
 

@@ -130,7 +130,7 @@ impl<S: Source> Place<S> {
             Current::Flight(handle) => handle.verdict,
         };
         match verdict {
-            Verdict::Ram => counters.hits.add(1),
+            Verdict::Ram | Verdict::Ssd => counters.hits.add(1),
             Verdict::Filled => counters.misses.add(1),
             Verdict::Collapsed => {
                 counters.misses.add(1);

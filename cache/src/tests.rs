@@ -61,6 +61,8 @@ impl Fake {
             length: self.length,
             headers: vec![("content-type".into(), "video/mp4".into())],
             fresh_for: if self.fresh.load(Ordering::Relaxed) { Duration::from_secs(60) } else { Duration::ZERO },
+            initial_age: Duration::ZERO,
+            tags: vec![],
         }
     }
 

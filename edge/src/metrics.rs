@@ -104,7 +104,7 @@ pub(crate) fn verdict_name(verdict: Option<Verdict>) -> &'static str {
 
 fn place(verdict: Option<Verdict>) -> usize {
     match verdict {
-        Some(Verdict::Ram) => 0,
+        Some(Verdict::Ram | Verdict::Ssd) => 0,
         Some(Verdict::Filled) => 1,
         Some(Verdict::Collapsed) => 2,
         None => 3,

@@ -232,6 +232,7 @@ fn cache_status(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Ram => "hit; detail=ram",
         Verdict::Filled => "fwd=miss; stored; detail=origin",
+        Verdict::Ssd => "hit; detail=ssd",
         Verdict::Collapsed => "fwd=miss; collapsed; detail=origin",
     }
 }
@@ -244,6 +245,7 @@ fn timing(visit: &Visit) -> String {
         None => format!("token;dur={token}"),
         Some(Verdict::Ram) => format!("token;dur={token}, cache;desc=hit;dur={look_up}"),
         Some(Verdict::Filled) => format!("token;dur={token}, cache;desc=miss, fill;dur={look_up}"),
+        Some(Verdict::Ssd) => format!("token;dur={token}, cache;desc=hit-ssd;dur={look_up}"),
         Some(Verdict::Collapsed) => format!("token;dur={token}, cache;desc=collapsed, fill;dur={look_up}"),
     }
 }

@@ -89,6 +89,8 @@ fn checked(want: &Want, headers: &HeaderMap, length: u64, bytes: u64) -> Result<
         length,
         headers: REPLAYED.iter().filter_map(|name| replayed(headers, name)).collect(),
         fresh_for: fresh_for(headers),
+        initial_age: Duration::ZERO,
+        tags: Vec::new(),
     };
     match &want.generation {
         Some(wanted) if !want.revalidate && !wanted.same_bytes(&generation) => Err(FillError::Changed),
@@ -200,7 +202,7 @@ mod tests {
     use super::*;
 
     fn generation(validator: &str, length: u64) -> Generation {
-        Generation { validator: validator.into(), length, headers: Vec::new(), fresh_for: FRESH_FOR_DEFAULT }
+        Generation { validator: validator.into(), length, headers: Vec::new(), fresh_for: FRESH_FOR_DEFAULT, initial_age: Duration::ZERO, tags: Vec::new() }
     }
 
     /// The second slice of 100 bytes of an object.
