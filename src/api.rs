@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use wire::secret::Secret;
 
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -22,12 +23,12 @@ pub(crate) struct Api {
     client: Client<HttpConnector, Full<Bytes>>,
     /// Scheme, host and port.
     base: String,
-    token: String,
+    secret: HeaderValue,
 }
 
 impl Api {
-    /// Nothing is sent yet. `token` is an operator's secret; the public part of the API needs none.
-    pub(crate) fn new(base: &str, token: &str) -> anyhow::Result<Self> {
+    /// Nothing is sent yet. `secret` is an operator's.
+    pub(crate) fn new(base: &str, secret: &Secret) -> anyhow::Result<Self> {
         let base = base.trim_end_matches('/').to_owned();
         let uri: Uri = base.parse().with_context(|| format!("control's URL {base:?} is not a URL"))?;
         ensure!(
@@ -35,7 +36,7 @@ impl Api {
             "control's URL {base:?} is not of the form http://host:port; control speaks plain HTTP, so stay on its machine or network"
         );
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Ok(Self { client, base, token: token.to_owned() })
+        Ok(Self { client, base, secret: secret.bearer() })
     }
 
     /// The JSON at `path`.
@@ -50,14 +51,14 @@ impl Api {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
-        let Self { base, token, .. } = self;
+        let Self { base, secret, .. } = self;
         let request = Request::builder()
             .method(&method)
             .uri(format!("{base}{path}"))
-            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::AUTHORIZATION, secret)
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .context("the secret is not usable in a header")?;
+            .with_context(|| format!("{base}{path} is not a URL"))?;
         let exchange = async {
             let (head, body) = self.client.request(request).await?.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow!(error))?;

@@ -38,8 +38,9 @@ use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
 };
+use wire::secret::Expected;
 
-use crate::{config::AllowedOrigin, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer, player, secret::Secret};
+use crate::{config::AllowedOrigin, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer, player};
 use problem::{Kind, PROBLEM_JSON, Problem};
 
 /// A title of ten hours in fifteen renditions takes a third of this.
@@ -58,8 +59,8 @@ pub(crate) struct App {
     pub(crate) signer: Signer,
     /// The public keys, as `/keys.json` gives them.
     pub(crate) keys: Bytes,
-    pub(crate) operator_secret: Secret,
-    pub(crate) edge_secret: Secret,
+    pub(crate) operator_secret: Expected,
+    pub(crate) edge_secret: Expected,
     pub(crate) metrics: Metrics,
     /// The description of the API, as `/openapi.json` gives it.
     pub(crate) openapi: Bytes,

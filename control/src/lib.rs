@@ -11,7 +11,6 @@ mod fleet;
 mod metrics;
 mod playback;
 mod player;
-mod secret;
 mod server;
 mod steering;
 
@@ -27,13 +26,15 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use wire::token::{KeyError, SigningKey};
+use wire::{
+    secret::{Expected, Secret, SecretError},
+    token::{KeyError, SigningKey},
+};
 
 pub use config::Config;
 pub use db::DatabaseError;
-pub use secret::SecretError;
 
-use crate::{api::App, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer, secret::Secret};
+use crate::{api::App, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer};
 
 /// The longest file a signing key is read from, in bytes.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
@@ -50,9 +51,8 @@ impl Control {
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let key = signing_key(&config.signing_key_file)?;
         let keys = public_keys(&key);
-        let secret = |path: &PathBuf| Secret::read(path).map_err(|source| OpenError::Secret { path: path.clone(), source });
-        let operator_secret = secret(&config.operator_token_file)?;
-        let edge_secret = secret(&config.edge_token_file)?;
+        let operator_secret = secret(&config.operator_token_file, "operator_token_file")?;
+        let edge_secret = secret(&config.edge_token_file, "edge_token_file")?;
         let state_dir = &config.state_dir;
         usable(state_dir).map_err(|source| OpenError::StateDir { path: state_dir.clone(), source })?;
         let database = state_dir.join("control.db");
@@ -89,6 +89,10 @@ impl Control {
         tracing::info!("control stopped");
         Ok(())
     }
+}
+
+fn secret(path: &Path, key: &'static str) -> Result<Expected, SecretError> {
+    Secret::read(path, key, fs::File::open(path)).map(|secret| secret.expected())
 }
 
 fn signing_key(path: &Path) -> Result<SigningKey, OpenError> {
@@ -132,8 +136,8 @@ pub enum OpenError {
     #[error("{} is not a signing key: {source}", path.display())]
     BadSigningKey { path: PathBuf, source: KeyError },
     /// A bearer secret cannot be had.
-    #[error("cannot use the secret in {}: {source}", path.display())]
-    Secret { path: PathBuf, source: SecretError },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The state directory cannot be made, read or written.
     #[error("cannot use the state directory {}: {source}; it must be a directory that this user can read and write", path.display())]
     StateDir { path: PathBuf, source: io::Error },

@@ -53,7 +53,7 @@ impl Reporter {
     ) -> Result<Self, UpstreamConfigError> {
         Ok(Self {
             upstream: Upstream::new(config.url.clone(), config.ca_file.as_deref(), PATIENCE)?,
-            secret: bearer(&config.token_file)?,
+            secret: bearer(&config.token_file, "control.token_file")?,
             name,
             registration,
             every: config.report_every,

@@ -23,6 +23,7 @@ use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 use tokio::{net::TcpStream, runtime, time::timeout};
 use tokio_rustls::TlsConnector;
+use wire::secret::{Secret, SecretError};
 
 use crate::config::HttpUrl;
 
@@ -32,8 +33,6 @@ const IDLE_MAX: usize = 128;
 const IDLE_FOR_MAX: Duration = Duration::from_secs(30);
 /// What hyper may buffer of what an upstream sends, in bytes: its heads, and pieces of bodies.
 const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
-/// The longest file that a secret is read from, in bytes.
-const SECRET_BYTES_MAX: u64 = 4096;
 
 /// Another tier.
 pub(crate) struct Upstream {
@@ -78,13 +77,8 @@ pub enum UpstreamConfigError {
         reason: String,
     },
     /// A file with a secret.
-    #[error("cannot use the secret in {}: {reason}; it holds one line of visible ASCII, at most {SECRET_BYTES_MAX} bytes", .file.display())]
-    Secret {
-        /// Where.
-        file: PathBuf,
-        /// What was wrong.
-        reason: String,
-    },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
 }
 
 impl Upstream {
@@ -198,21 +192,9 @@ fn trust(ca_file: Option<&Path>) -> Result<ClientConfig, UpstreamConfigError> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-/// The value of `Authorization` with the secret in `file` (RFC 6750 §2.1); white space around the secret is not part of it.
-pub(crate) fn bearer(file: &Path) -> Result<HeaderValue, UpstreamConfigError> {
-    let flawed = |reason: String| UpstreamConfigError::Secret { file: file.to_owned(), reason };
-    let bytes = fs::metadata(file).map_err(|error| flawed(error.to_string()))?.len();
-    if bytes > SECRET_BYTES_MAX {
-        return Err(flawed(format!("{bytes} bytes")));
-    }
-    let text = fs::read_to_string(file).map_err(|error| flawed(error.to_string()))?;
-    let secret = text.trim();
-    if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(flawed(if secret.is_empty() { "it is empty" } else { "it has other characters" }.into()));
-    }
-    let mut value = HeaderValue::from_str(&format!("Bearer {secret}")).expect("visible ASCII");
-    value.set_sensitive(true);
-    Ok(value)
+/// The value of `Authorization` with the secret in `file`, which the configuration names by `key`.
+pub(crate) fn bearer(file: &Path, key: &'static str) -> Result<HeaderValue, UpstreamConfigError> {
+    Ok(Secret::read(file, key, fs::File::open(file))?.bearer())
 }
 
 #[cfg(test)]
@@ -331,17 +313,10 @@ mod tests {
     }
 
     #[test]
-    fn files_without_a_usable_secret_or_authority_are_refused() {
+    fn a_file_without_a_usable_authority_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("secret");
-        let secret = |text: &str| {
-            fs::write(&file, text).unwrap();
-            bearer(&file).map(|value| value.to_str().unwrap().to_owned()).map_err(|error| error.to_string())
-        };
-        assert_eq!(secret(" s3cret\n").as_deref(), Ok("Bearer s3cret"));
-        assert!(secret("\n").unwrap_err().contains("it is empty"));
-        assert!(secret("two words").unwrap_err().contains("other characters"));
-        assert!(secret(&"x".repeat(5000)).unwrap_err().contains("5000 bytes"));
+        let file = dir.path().join("authorities");
+        fs::write(&file, "no certificate").unwrap();
         let error = Upstream::new("https://o".parse().unwrap(), Some(&file), Duration::ZERO).err().unwrap();
         assert!(error.to_string().contains("it holds no certificate"), "{error}");
     }

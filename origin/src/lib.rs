@@ -11,10 +11,11 @@ mod package;
 mod server;
 pub mod store;
 
-use std::{fs, io, io::Read as _, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fs, io, net::SocketAddr, sync::Arc};
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use wire::secret::{Secret, SecretError};
 
 pub use answer::Counters;
 pub use config::Config;
@@ -23,9 +24,6 @@ pub use package::{PackageError, SegmentError, ToolError};
 
 use answer::Answerer;
 use store::FileStore;
-
-/// A fill token, in bytes.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 16..=4096;
 
 /// An origin that is bound and ready to run.
 pub struct Origin {
@@ -45,20 +43,20 @@ pub enum OpenError {
     #[error("cannot listen on {addr}: {reason}; choose another address for listen, or stop what uses this one")]
     Listen { addr: SocketAddr, reason: io::Error },
     /// The file with the secret.
-    #[error("cannot use the fill token file {}: {reason}; it holds a secret of 16 to 4096 bytes on one line", path.display())]
-    FillToken { path: PathBuf, reason: io::Error },
+    #[error(transparent)]
+    FillToken(#[from] SecretError),
 }
 
 impl Origin {
     /// Opens the store and binds the listener.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        let Config { listen, state_dir, fill_token_file: path, connections_max, control: _ } = config;
-        let secret = secret(&path).map_err(|reason| OpenError::FillToken { path, reason })?;
+        let Config { listen, state_dir, fill_token_file, connections_max, control: _ } = config;
+        let secret = Secret::read(&fill_token_file, "fill_token_file", fs::File::open(&fill_token_file))?;
         let store = FileStore::open(&state_dir)?;
         let refused = |reason| OpenError::Listen { addr: listen, reason };
         let listener = TcpListener::bind(listen).await.map_err(refused)?;
         let addr = listener.local_addr().map_err(refused)?;
-        Ok(Self { listener, addr, answerer: Arc::new(Answerer::new(store, &secret)), connections_max })
+        Ok(Self { listener, addr, answerer: Arc::new(Answerer::new(store, secret.expected())), connections_max })
     }
 
     /// Where it listens.
@@ -75,15 +73,5 @@ impl Origin {
     pub async fn run(self, stop: CancellationToken) -> io::Result<()> {
         tracing::info!(addr = %self.addr, "the origin serves");
         server::serve(self.listener, self.answerer, self.connections_max, stop).await
-    }
-}
-
-fn secret(path: &std::path::Path) -> io::Result<String> {
-    let mut secret = String::new();
-    fs::File::open(path)?.take(*SECRET_BYTES.end() as u64 + 2).read_to_string(&mut secret)?;
-    let secret = secret.trim().to_owned();
-    match SECRET_BYTES.contains(&secret.len()) && !secret.contains(char::is_whitespace) {
-        true => Ok(secret),
-        false => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} bytes", secret.len()))),
     }
 }

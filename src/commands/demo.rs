@@ -8,6 +8,7 @@ mod state;
 
 use std::{
     fmt::Write as _,
+    fs::File,
     net::{Ipv4Addr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use origin::{Origin, ingest::Ingest, store::FileStore};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wire::title::Title;
+use wire::{secret::Secret, title::Title};
 
 use self::{
     play::Pass,
@@ -183,7 +184,9 @@ impl Demo {
             edges.push(edge.addr().to_string());
             roles.edges.start(name, |stop| edge.run(stop));
         }
-        let control = Api::new(&control_url, &state.read("operator.secret")?)?;
+        let operator = state.path("operator.secret");
+        let secret = Secret::read(&operator, "operator_token_file", File::open(&operator))?;
+        let control = Api::new(&control_url, &secret)?;
         Ok(Self { state, control_url, control, edges })
     }
 

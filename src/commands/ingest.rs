@@ -1,6 +1,6 @@
 //! `larder ingest`: packages a film into the origin's store and has control catalogue it.
 
-use std::fs;
+use std::fs::File;
 
 use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,7 +9,10 @@ use origin::{
     ingest::{Ingest, Progress},
     store::FileStore,
 };
-use wire::title::{Media, Title};
+use wire::{
+    secret::Secret,
+    title::{Media, Title},
+};
 
 use super::print_json;
 use crate::{
@@ -24,9 +27,8 @@ pub(super) async fn run(args: IngestArgs) -> anyhow::Result<()> {
     let control = config.control.as_ref().ok_or_else(|| {
         anyhow!("{} names no control.url and control.token_file, so the title cannot be catalogued", args.config.display())
     })?;
-    let token = fs::read_to_string(&control.token_file)
-        .with_context(|| format!("cannot read control.token_file {}", control.token_file.display()))?;
-    let control = Api::new(&control.url, token.trim())?;
+    let secret = Secret::read(&control.token_file, "control.token_file", File::open(&control.token_file))?;
+    let control = Api::new(&control.url, &secret)?;
     let store = FileStore::open(&config.state_dir)?;
     let IngestArgs { file: input, id, title, description, cast, rating, .. } = args;
     let wanted = Ingest { input, id, title, description, cast, rating };

@@ -6,5 +6,6 @@ pub mod config;
 pub mod object;
 pub mod range;
 pub mod report;
+pub mod secret;
 pub mod title;
 pub mod token;

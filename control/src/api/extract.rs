@@ -8,12 +8,12 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
+use wire::secret::Expected;
 
 use super::{
     App, BODY_BYTES_MAX, TITLE_BYTES_MAX,
     problem::{Kind, Problem},
 };
-use crate::secret::Secret;
 
 /// The one parameter in a route's path.
 pub(super) struct Named<T>(pub(super) T);
@@ -87,7 +87,7 @@ impl FromRequestParts<Arc<App>> for AnEdge {
     }
 }
 
-fn require(secret: &Secret, parts: &Parts, whose: &str) -> Result<(), Problem> {
+fn require(secret: &Expected, parts: &Parts, whose: &str) -> Result<(), Problem> {
     match secret.is_presented(&parts.headers) {
         true => Ok(()),
         false => Err(Problem::new(Kind::NoSecret, format!("this is for {whose}: send Authorization: Bearer and their secret"))),

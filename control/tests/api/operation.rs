@@ -138,11 +138,11 @@ async fn what_keeps_control_from_starting_is_told() {
     assert!(not_a_key.starts_with("DIR/key.jwk is not a signing key: "), "{not_a_key}");
     assert_eq!(
         refused(|dir, _| std::fs::write(dir.join("edge.token"), "\n").unwrap()).await,
-        "cannot use the secret in DIR/edge.token: it is empty; put a long random secret into it (for example: openssl rand -hex 32)"
+        "cannot use the secret in DIR/edge.token (edge_token_file): it is empty; put a long random secret into it (for example: openssl rand -hex 32)"
     );
     assert_eq!(
         refused(|dir, _| std::fs::remove_file(dir.join("operator.token")).unwrap()).await,
-        "cannot use the secret in DIR/operator.token: No such file or directory (os error 2)"
+        "cannot use the secret in DIR/operator.token (operator_token_file): No such file or directory (os error 2)"
     );
     let not_a_directory = refused(|dir, _| std::fs::write(dir.join("state"), "").unwrap()).await;
     assert!(not_a_directory.starts_with("cannot use the state directory DIR/state: "), "{not_a_directory}");

@@ -39,7 +39,7 @@ impl Origin {
     pub(crate) fn new(config: &config::Origin) -> Result<Self, UpstreamConfigError> {
         Ok(Self {
             upstream: Upstream::new(config.url.clone(), config.ca_file.as_deref(), config.timeout)?,
-            secret: bearer(&config.token_file)?,
+            secret: bearer(&config.token_file, "origin.token_file")?,
             places: Semaphore::new(config.fills_max),
             patience: config.timeout,
             counters: FillCounters::default(),
