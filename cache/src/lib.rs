@@ -83,6 +83,11 @@ impl Opened {
         &self.known.generation
     }
 
+    /// The same version once more, for another read of it.
+    pub fn again(&self) -> Self {
+        Self { known: self.known.clone(), first: None }
+    }
+
     /// Where the first bytes come from, or, where the opening asked for none, where they would be looked for first.
     pub fn verdict(&self) -> Verdict {
         self.first.as_ref().map_or(Verdict::Ram, |handle| handle.verdict)

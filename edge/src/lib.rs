@@ -9,6 +9,7 @@ mod fill;
 pub mod http;
 pub mod listener;
 mod metrics;
+mod parts;
 mod refused;
 mod report;
 mod request;

@@ -4,7 +4,6 @@
 
 use std::{
     cell::RefCell,
-    ops::Range,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -12,12 +11,13 @@ use std::{
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use bytes::Bytes;
-use cache::{FillError, Generation, Reader, Verdict};
-use futures_util::Stream;
+use cache::{FillError, Generation, Verdict};
+use futures_util::{Stream, stream};
 
 use crate::{
     config::{Name, WebOrigin},
     http::{Body, Request, Response},
+    parts::content_range,
     refused::Refused,
     serve::Served,
     visit::{Visit, millis},
@@ -62,7 +62,25 @@ impl Responder {
         let mut response = match outcome {
             Ok(Served::Options) => options(visit),
             Ok(Served::NotModified(generation)) => self.not_modified(&generation, visit),
-            Ok(Served::Object { generation, range, is_part, reader }) => self.object(&generation, range, is_part, reader, visit),
+            Ok(Served::Whole { generation, reader }) => {
+                let headers = self.head(&generation, generation.length, &visit);
+                match reader {
+                    Some(reader) => send(StatusCode::OK, headers, generation.length, reader, visit),
+                    None => send(StatusCode::OK, headers, 0, stream::empty(), visit),
+                }
+            }
+            Ok(Served::Part { generation, range, reader }) => {
+                let length = range.end - range.start;
+                let mut headers = self.head(&generation, length, &visit);
+                insert(&mut headers, header::CONTENT_RANGE, &content_range(&range, generation.length));
+                send(StatusCode::PARTIAL_CONTENT, headers, length, reader, visit)
+            }
+            Ok(Served::Parts { generation, content_type, bytes, body }) => {
+                // RFC 9110 §15.3.7.2: no Content-Range of its own; each part has one.
+                let mut headers = self.head(&generation, bytes, &visit);
+                insert(&mut headers, header::CONTENT_TYPE, &content_type);
+                send(StatusCode::PARTIAL_CONTENT, headers, bytes, body, visit)
+            }
             Err(refused) => self.refusal(request, &refused, visit),
         };
         let headers = response.headers_mut();
@@ -72,45 +90,20 @@ impl Responder {
         response
     }
 
-    fn object(
-        &self,
-        generation: &Generation,
-        range: Range<u64>,
-        is_part: bool,
-        reader: Option<Reader>,
-        mut visit: Visit,
-    ) -> Response {
-        let status = if is_part { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-        let length = range.end - range.start;
+    /// The head that all answers with bytes of an object have, for `length` bytes of body.
+    fn head(&self, generation: &Generation, length: u64, visit: &Visit) -> HeaderMap {
         let mut headers = HeaderMap::new();
         describe(generation, &mut headers);
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::CONTENT_LENGTH, length.into());
-        if is_part {
-            insert(
-                &mut headers,
-                header::CONTENT_RANGE,
-                &format!("bytes {}-{}/{}", range.start, range.end - 1, generation.length),
-            );
-        }
         if let Some(cookie) = &visit.cookie {
             insert(&mut headers, header::SET_COOKIE, cookie);
         }
         if let Some(verdict) = visit.verdict {
             insert(&mut headers, CACHE_STATUS, &format!("{}; {}", self.cache_name, cache_status(verdict)));
         }
-        insert(&mut headers, SERVER_TIMING, &timing(&visit));
-        let body = match reader {
-            Some(reader) if length > 0 => {
-                visit.answered(status, length, None);
-                Body::stream(length, Sending { reader, visit })
-            }
-            _ => {
-                visit.answered(status, 0, None);
-                Body::empty()
-            }
-        };
-        assemble(status, headers, body)
+        insert(&mut headers, SERVER_TIMING, &timing(visit));
+        headers
     }
 
     fn not_modified(&self, generation: &Generation, mut visit: Visit) -> Response {
@@ -172,6 +165,16 @@ impl Responder {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
     }
+}
+
+/// An answer whose body is counted as it leaves.
+fn send<S>(status: StatusCode, headers: HeaderMap, length: u64, bytes: S, mut visit: Visit) -> Response
+where
+    S: Stream<Item = Result<Bytes, FillError>> + Send + Unpin + 'static,
+{
+    visit.answered(status, length, None);
+    let body = if length == 0 { Body::empty() } else { Body::stream(length, Sending { bytes, visit }) };
+    assemble(status, headers, body)
 }
 
 fn options(mut visit: Visit) -> Response {
@@ -265,17 +268,17 @@ fn date(now: SystemTime) -> HeaderValue {
     })
 }
 
-/// A reader whose bytes are counted as they leave.
-struct Sending {
-    reader: Reader,
+/// A body whose bytes are counted as they leave.
+struct Sending<S> {
+    bytes: S,
     visit: Visit,
 }
 
-impl Stream for Sending {
+impl<S: Stream<Item = Result<Bytes, FillError>> + Unpin> Stream for Sending<S> {
     type Item = Result<Bytes, FillError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let chunk = ready!(Pin::new(&mut self.reader).poll_next(cx));
+        let chunk = ready!(Pin::new(&mut self.bytes).poll_next(cx));
         match &chunk {
             Some(Ok(bytes)) => self.visit.sends(bytes.len() as u64),
             Some(Err(error)) => self.visit.breaks(error.to_string()),

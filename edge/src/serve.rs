@@ -10,7 +10,9 @@ use std::{
 };
 
 use ::http::{Method, header};
-use cache::{Cache, FillError, Generation, Reader};
+use bytes::Bytes;
+use cache::{Cache, FillError, Generation, Opened, Reader};
+use futures_util::stream::BoxStream;
 use wire::{
     object::ObjectPath,
     range::{Decision, Version},
@@ -22,6 +24,7 @@ use crate::{
     fill::Origin,
     http::{Handler, Request, Response},
     metrics::Metrics,
+    parts::Multipart,
     refused::Refused,
     request::{Asked, parse},
     respond::Responder,
@@ -68,8 +71,12 @@ pub(crate) enum Served {
     Options,
     /// What the client has is still good.
     NotModified(Arc<Generation>),
-    /// All of an object or a part of it; without a reader if only the head was asked for.
-    Object { generation: Arc<Generation>, range: Range<u64>, is_part: bool, reader: Option<Reader> },
+    /// All of an object; without a reader if only the head was asked for.
+    Whole { generation: Arc<Generation>, reader: Option<Reader> },
+    /// A part of it.
+    Part { generation: Arc<Generation>, range: Range<u64>, reader: Reader },
+    /// Several parts of it, with what stands around them.
+    Parts { generation: Arc<Generation>, content_type: String, bytes: u64, body: BoxStream<'static, Result<Bytes, FillError>> },
 }
 
 impl Handler for Serving {
@@ -114,19 +121,34 @@ impl Serving {
         let opened = self.cache.open(&granted.key, asked.wish.first_byte(), &self.origin).await?;
         let generation = opened.generation().clone();
         let length = generation.length;
-        let (range, is_part) = match asked.wish.decide(version(&generation)) {
-            Decision::Whole => (0..length, false),
-            Decision::Part(range) => (range, true),
-            Decision::NotModified => return Ok(Served::NotModified(generation)),
-            Decision::PreconditionFailed => return Err(Refused::PreconditionFailed),
-            Decision::Unsatisfiable => return Err(Refused::Unsatisfiable { length }),
-        };
-        if asked.is_head {
-            return Ok(Served::Object { generation, range, is_part, reader: None });
+        match asked.wish.decide(version(&generation)) {
+            Decision::Whole if asked.is_head => Ok(Served::Whole { generation, reader: None }),
+            Decision::Whole => {
+                let reader = self.reader(granted, opened, 0..length, visit).await?;
+                Ok(Served::Whole { generation, reader: Some(reader) })
+            }
+            Decision::Part(range) => {
+                let reader = self.reader(granted, opened, range.clone(), visit).await?;
+                Ok(Served::Part { generation, range, reader })
+            }
+            Decision::Parts(parts) => {
+                let multipart = Multipart::new(&generation, parts);
+                let again = opened.again();
+                let first = self.reader(granted, opened, multipart.first(), visit).await?;
+                let (content_type, bytes) = (multipart.content_type(), multipart.bytes());
+                let rest = (self.cache.clone(), granted.key.clone(), again, self.origin.clone());
+                Ok(Served::Parts { generation, content_type, bytes, body: multipart.stream(first, rest) })
+            }
+            Decision::NotModified => Ok(Served::NotModified(generation)),
+            Decision::PreconditionFailed => Err(Refused::PreconditionFailed),
+            Decision::Unsatisfiable => Err(Refused::Unsatisfiable { length }),
         }
-        let reader = self.cache.read(&granted.key, opened, range.clone(), &self.origin).await?;
+    }
+
+    async fn reader(&self, granted: &Granted, opened: Opened, range: Range<u64>, visit: &mut Visit) -> Result<Reader, Refused> {
+        let reader = self.cache.read(&granted.key, opened, range, &self.origin).await?;
         visit.looked_up(reader.verdict());
-        Ok(Served::Object { generation, range, is_part, reader: Some(reader) })
+        Ok(reader)
     }
 }
 

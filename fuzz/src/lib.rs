@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use wire::{
     config::Document,
     object::ObjectPath,
-    range::{Decision, Version, Wish},
+    range::{Decision, RANGES_MAX, Version, Wish},
     title::Title,
     token::{self, KeySet, Rules, Verifier},
 };
@@ -37,7 +37,7 @@ pub fn object_path(data: &[u8]) {
     assert_eq!(ObjectPath::new(path.as_str()), Ok(path));
 }
 
-/// Range and condition headers, a name and a value a line: a part lies within the object and has a byte.
+/// Range and condition headers, a name and a value a line: each part lies within the object and has a byte, and none shares one with another.
 pub fn range(data: &[u8]) {
     let (length, lines) = data.split_at_checked(8).unwrap_or((&[0; 8], data));
     let length = u64::from_le_bytes(length.try_into().expect("eight bytes"));
@@ -49,10 +49,14 @@ pub fn range(data: &[u8]) {
             headers.append(name, value);
         }
     }
-    let decision = Wish::of(&Method::GET, &headers).decide(Version { etag: "\"v1\"", length, modified: None });
-    if let Decision::Part(part) = decision {
-        assert!(part.start < part.end && part.end <= length);
-    }
+    let mut parts = match Wish::of(&Method::GET, &headers).decide(Version { etag: "\"v1\"", length, modified: None }) {
+        Decision::Part(part) => vec![part],
+        Decision::Parts(parts) => parts,
+        _ => return,
+    };
+    assert!(parts.len() <= RANGES_MAX && parts.iter().all(|part| part.start < part.end && part.end <= length));
+    parts.sort_by_key(|part| part.start);
+    assert!(parts.windows(2).all(|pair| pair[0].end < pair[1].start));
 }
 
 /// A title as an origin publishes it: what is read is written and read again as the same.

@@ -115,7 +115,8 @@ fn respond(decision: Decision, described: &Described, body: impl FnOnce(std::ops
             return with(response, header::CONTENT_RANGE, &format!("bytes */{whole}"));
         }
         Decision::NotModified => (StatusCode::NOT_MODIFIED, None, None, Body::Empty),
-        Decision::Whole => (StatusCode::OK, Some(whole), None, body(0..whole)),
+        // §14.2: "A server MAY ignore the Range header field." Edges ask for one range and never for several.
+        Decision::Whole | Decision::Parts(_) => (StatusCode::OK, Some(whole), None, body(0..whole)),
         Decision::Part(part) => {
             let (length, shown) = (part.end - part.start, format!("bytes {}-{}/{whole}", part.start, part.end - 1));
             (StatusCode::PARTIAL_CONTENT, Some(length), Some(shown), body(part))

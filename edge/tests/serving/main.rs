@@ -8,6 +8,7 @@ mod lies;
 mod objects;
 mod open;
 mod origin;
+mod parts;
 mod stampede;
 mod support;
 mod tokens;
