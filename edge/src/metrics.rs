@@ -27,8 +27,8 @@ use crate::{
 
 /// Statuses, by their first digit.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Where an answer's first bytes came from; "none" where no bytes were read.
-const VERDICTS: [&str; 4] = ["hit", "miss", "collapsed", "none"];
+/// Where an answer's first bytes came from: "hit" is RAM; "none" where no bytes were read.
+const VERDICTS: [&str; 5] = ["hit", "ssd", "miss", "collapsed", "none"];
 /// The bounds of times to first byte, in seconds.
 const FIRST_BYTE_S: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
@@ -44,7 +44,7 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let histogram = |_| {
+        let histogram = |_: usize| {
             let opts = HistogramOpts::new(
                 "larder_edge_first_byte_seconds",
                 "Time from a request's head to its answer's first body byte.",
@@ -55,7 +55,7 @@ impl Metrics {
             requests: Default::default(),
             sent_bytes: Default::default(),
             broken: AtomicU64::new(0),
-            first_byte: [0, 1, 2, 3].map(histogram),
+            first_byte: std::array::from_fn(histogram),
             refused_tokens: Mutex::default(),
         }
     }
@@ -104,10 +104,11 @@ pub(crate) fn verdict_name(verdict: Option<Verdict>) -> &'static str {
 
 fn place(verdict: Option<Verdict>) -> usize {
     match verdict {
-        Some(Verdict::Ram | Verdict::Ssd) => 0,
-        Some(Verdict::Filled) => 1,
-        Some(Verdict::Collapsed) => 2,
-        None => 3,
+        Some(Verdict::Ram) => 0,
+        Some(Verdict::Ssd) => 1,
+        Some(Verdict::Filled) => 2,
+        Some(Verdict::Collapsed) => 3,
+        None => 4,
     }
 }
 

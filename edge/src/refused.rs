@@ -1,7 +1,7 @@
 //! Why a client gets nothing, said for the operator. What the client is told of it is decided in [`crate::respond`].
 
 use ::http::Method;
-use cache::FillError;
+use cache::{FillError, Verdict};
 use wire::{object::PathError, token::Refusal};
 
 /// A request that is not served.
@@ -18,12 +18,17 @@ pub(crate) enum Refused {
     Token(#[from] Refusal),
     /// Nobody's fault.
     #[error("the version that the client wants is not the current one")]
-    PreconditionFailed,
+    PreconditionFailed {
+        /// Where the current one is known from.
+        verdict: Verdict,
+    },
     /// The client's fault.
     #[error("the range is beyond the end of {length} bytes")]
     Unsatisfiable {
         /// Bytes of the object.
         length: u64,
+        /// Where that is known from.
+        verdict: Verdict,
     },
     /// The origin's fault or ours, by the error.
     #[error(transparent)]

@@ -19,7 +19,7 @@ use crate::{
     http::{Body, Request, Response},
     parts::content_range,
     refused::Refused,
-    serve::Served,
+    serve::{Found, Served},
     visit::{Visit, millis},
 };
 
@@ -35,13 +35,15 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 /// Resource Timing (W3C) §4.5.
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+/// The largest number of seconds (RFC 9111 §1.2.2).
+const DELTA_S_MAX: u64 = 1 << 31;
 const METHODS: &str = "GET, HEAD, OPTIONS";
 /// What scripts may send: ranges, conditions, and Common Media Client Data (CTA-5004).
 const ALLOWED_HEADERS: &str = "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, Cache-Control, \
                                CMCD-Request, CMCD-Object, CMCD-Status, CMCD-Session";
 /// What scripts may see.
 const EXPOSED_HEADERS: &str =
-    "Accept-Ranges, Cache-Status, Content-Length, Content-Range, Date, ETag, Larder-Reason, Retry-After, Server-Timing";
+    "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Larder-Reason, Retry-After, Server-Timing";
 
 /// Makes answers.
 pub(crate) struct Responder {
@@ -61,23 +63,24 @@ impl Responder {
     pub(crate) fn respond(&self, request: &Request, outcome: Result<Served, Refused>, visit: Visit) -> Response {
         let mut response = match outcome {
             Ok(Served::Options) => options(visit),
-            Ok(Served::NotModified(generation)) => self.not_modified(&generation, visit),
-            Ok(Served::Whole { generation, reader }) => {
-                let headers = self.head(&generation, generation.length, &visit);
+            Ok(Served::NotModified(found)) => self.not_modified(&found, visit),
+            Ok(Served::Whole { found, reader }) => {
+                let length = found.generation.length;
+                let headers = self.head(&found, length, &visit);
                 match reader {
-                    Some(reader) => send(StatusCode::OK, headers, generation.length, reader, visit),
+                    Some(reader) => send(StatusCode::OK, headers, length, reader, visit),
                     None => send(StatusCode::OK, headers, 0, stream::empty(), visit),
                 }
             }
-            Ok(Served::Part { generation, range, reader }) => {
+            Ok(Served::Part { found, range, reader }) => {
                 let length = range.end - range.start;
-                let mut headers = self.head(&generation, length, &visit);
-                insert(&mut headers, header::CONTENT_RANGE, &content_range(&range, generation.length));
+                let mut headers = self.head(&found, length, &visit);
+                insert(&mut headers, header::CONTENT_RANGE, &content_range(&range, found.generation.length));
                 send(StatusCode::PARTIAL_CONTENT, headers, length, reader, visit)
             }
-            Ok(Served::Parts { generation, content_type, bytes, body }) => {
+            Ok(Served::Parts { found, content_type, bytes, body }) => {
                 // RFC 9110 §15.3.7.2: no Content-Range of its own; each part has one.
-                let mut headers = self.head(&generation, bytes, &visit);
+                let mut headers = self.head(&found, bytes, &visit);
                 insert(&mut headers, header::CONTENT_TYPE, &content_type);
                 send(StatusCode::PARTIAL_CONTENT, headers, bytes, body, visit)
             }
@@ -91,29 +94,44 @@ impl Responder {
     }
 
     /// The head that all answers with bytes of an object have, for `length` bytes of body.
-    fn head(&self, generation: &Generation, length: u64, visit: &Visit) -> HeaderMap {
+    fn head(&self, found: &Found, length: u64, visit: &Visit) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        describe(generation, &mut headers);
+        describe(&found.generation, &mut headers);
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::CONTENT_LENGTH, length.into());
         if let Some(cookie) = &visit.cookie {
             insert(&mut headers, header::SET_COOKIE, cookie);
         }
-        if let Some(verdict) = visit.verdict {
-            insert(&mut headers, CACHE_STATUS, &format!("{}; {}", self.cache_name, cache_status(verdict)));
-        }
+        self.tell_origin(found, &mut headers);
         insert(&mut headers, SERVER_TIMING, &timing(visit));
         headers
     }
 
-    fn not_modified(&self, generation: &Generation, mut visit: Visit) -> Response {
+    /// Whether it came from here, and how old it is.
+    fn tell_origin(&self, found: &Found, headers: &mut HeaderMap) {
+        self.tell_verdict(found.verdict, headers);
+        let age_s = found.age.as_secs();
+        // RFC 9111 §5.1: "The presence of an Age header field implies that the response was not generated or validated by the origin server
+        // for this request."
+        if age_s > 0 || matches!(found.verdict, Verdict::Ram | Verdict::Ssd) {
+            headers.insert(header::AGE, age_s.min(DELTA_S_MAX).into());
+        }
+    }
+
+    fn tell_verdict(&self, verdict: Verdict, headers: &mut HeaderMap) {
+        insert(headers, CACHE_STATUS, &format!("{}; {}", self.cache_name, cache_status(verdict)));
+    }
+
+    fn not_modified(&self, found: &Found, mut visit: Visit) -> Response {
         // RFC 9110 §15.4.5: what a 200 would have had of Cache-Control, Content-Location, Date, ETag, Expires and Vary.
         let mut headers = HeaderMap::new();
+        let generation = &found.generation;
         insert(&mut headers, header::ETAG, &generation.validator);
         let cache_control = generation.headers.iter().find(|(name, _)| name == header::CACHE_CONTROL.as_str());
         if let Some((_, value)) = cache_control {
             insert(&mut headers, header::CACHE_CONTROL, value);
         }
+        self.tell_origin(found, &mut headers);
         visit.answered(StatusCode::NOT_MODIFIED, 0, None);
         assemble(StatusCode::NOT_MODIFIED, headers, Body::empty())
     }
@@ -133,12 +151,16 @@ impl Responder {
                 visit.refuses(refusal.code());
                 headers.insert(REASON, HeaderValue::from_static(refusal.code()));
             }
-            Refused::Unsatisfiable { length } => insert(&mut headers, header::CONTENT_RANGE, &format!("bytes */{length}")),
+            Refused::PreconditionFailed { verdict } => self.tell_verdict(*verdict, &mut headers),
+            Refused::Unsatisfiable { length, verdict } => {
+                insert(&mut headers, header::CONTENT_RANGE, &format!("bytes */{length}"));
+                self.tell_verdict(*verdict, &mut headers);
+            }
             Refused::Fill(error) => {
                 let status = if *error == FillError::NotFound { "; fwd-status=404" } else { "" };
                 insert(&mut headers, CACHE_STATUS, &format!("{}; fwd=miss{status}; detail=origin", self.cache_name));
             }
-            Refused::Path(_) | Refused::PreconditionFailed => {}
+            Refused::Path(_) => {}
         }
         let body = if request.method == Method::HEAD { Body::empty() } else { Body::full(text) };
         visit.answered(status, body.bytes_left(), Some(refused.to_string()));
@@ -193,7 +215,7 @@ fn sentence(refused: &Refused) -> (StatusCode, &'static str) {
         Refused::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "objects are read by GET and HEAD\n"),
         Refused::Path(_) => (StatusCode::NOT_FOUND, "no such object\n"),
         Refused::Token(_) => (StatusCode::FORBIDDEN, "not with this token\n"),
-        Refused::PreconditionFailed => (StatusCode::PRECONDITION_FAILED, "the object is another version\n"),
+        Refused::PreconditionFailed { .. } => (StatusCode::PRECONDITION_FAILED, "the object is another version\n"),
         Refused::Unsatisfiable { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "the range is beyond the object's end\n"),
         Refused::Fill(error) => match error {
             FillError::NotFound => (StatusCode::NOT_FOUND, "no such object\n"),

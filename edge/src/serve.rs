@@ -6,12 +6,12 @@
 use std::{
     ops::Range,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use ::http::{Method, header};
 use bytes::Bytes;
-use cache::{Cache, FillError, Generation, Opened, Reader};
+use cache::{Cache, FillError, Generation, Opened, Reader, Verdict};
 use futures_util::stream::BoxStream;
 use wire::{
     object::ObjectPath,
@@ -70,13 +70,28 @@ pub(crate) enum Served {
     /// The methods, and what scripts may send.
     Options,
     /// What the client has is still good.
-    NotModified(Arc<Generation>),
+    NotModified(Found),
     /// All of an object; without a reader if only the head was asked for.
-    Whole { generation: Arc<Generation>, reader: Option<Reader> },
+    Whole { found: Found, reader: Option<Reader> },
     /// A part of it.
-    Part { generation: Arc<Generation>, range: Range<u64>, reader: Reader },
+    Part { found: Found, range: Range<u64>, reader: Reader },
     /// Several parts of it, with what stands around them.
-    Parts { generation: Arc<Generation>, content_type: String, bytes: u64, body: BoxStream<'static, Result<Bytes, FillError>> },
+    Parts { found: Found, content_type: String, bytes: u64, body: BoxStream<'static, Result<Bytes, FillError>> },
+}
+
+/// The version of an object that a client gets to see.
+pub(crate) struct Found {
+    pub(crate) generation: Arc<Generation>,
+    /// Where the first bytes come from, or would.
+    pub(crate) verdict: Verdict,
+    /// How long ago the origin made or vouched for it.
+    pub(crate) age: Duration,
+}
+
+impl Found {
+    fn new(opened: &Opened) -> Self {
+        Self { generation: opened.generation().clone(), verdict: opened.verdict(), age: opened.age(Instant::now()) }
+    }
 }
 
 impl Handler for Serving {
@@ -119,36 +134,44 @@ impl Serving {
     /// Opens the object, decides what of it is wanted, and finds its first bytes.
     async fn read(&self, granted: &Granted, asked: &Asked, visit: &mut Visit) -> Result<Served, Refused> {
         let opened = self.cache.open(&granted.key, asked.wish.first_byte(), &self.origin).await?;
-        let generation = opened.generation().clone();
-        let length = generation.length;
-        match asked.wish.decide(version(&generation)) {
-            Decision::Whole if asked.is_head => Ok(Served::Whole { generation, reader: None }),
+        let found = Found::new(&opened);
+        let length = found.generation.length;
+        match asked.wish.decide(version(&found.generation)) {
+            Decision::Whole if asked.is_head => Ok(Served::Whole { found, reader: None }),
             Decision::Whole => {
-                let reader = self.reader(granted, opened, 0..length, visit).await?;
-                Ok(Served::Whole { generation, reader: Some(reader) })
+                let (found, reader) = self.reader(granted, opened, found, 0..length, visit).await?;
+                Ok(Served::Whole { found, reader: Some(reader) })
             }
             Decision::Part(range) => {
-                let reader = self.reader(granted, opened, range.clone(), visit).await?;
-                Ok(Served::Part { generation, range, reader })
+                let (found, reader) = self.reader(granted, opened, found, range.clone(), visit).await?;
+                Ok(Served::Part { found, range, reader })
             }
             Decision::Parts(parts) => {
-                let multipart = Multipart::new(&generation, parts);
+                let multipart = Multipart::new(&found.generation, parts);
                 let again = opened.again();
-                let first = self.reader(granted, opened, multipart.first(), visit).await?;
+                let (found, first) = self.reader(granted, opened, found, multipart.first(), visit).await?;
                 let (content_type, bytes) = (multipart.content_type(), multipart.bytes());
                 let rest = (self.cache.clone(), granted.key.clone(), again, self.origin.clone());
-                Ok(Served::Parts { generation, content_type, bytes, body: multipart.stream(first, rest) })
+                Ok(Served::Parts { found, content_type, bytes, body: multipart.stream(first, rest) })
             }
-            Decision::NotModified => Ok(Served::NotModified(generation)),
-            Decision::PreconditionFailed => Err(Refused::PreconditionFailed),
-            Decision::Unsatisfiable => Err(Refused::Unsatisfiable { length }),
+            Decision::NotModified => Ok(Served::NotModified(found)),
+            Decision::PreconditionFailed => Err(Refused::PreconditionFailed { verdict: found.verdict }),
+            Decision::Unsatisfiable => Err(Refused::Unsatisfiable { length, verdict: found.verdict }),
         }
     }
 
-    async fn reader(&self, granted: &Granted, opened: Opened, range: Range<u64>, visit: &mut Visit) -> Result<Reader, Refused> {
+    /// Finds the first bytes of `range`, and says where.
+    async fn reader(
+        &self,
+        granted: &Granted,
+        opened: Opened,
+        found: Found,
+        range: Range<u64>,
+        visit: &mut Visit,
+    ) -> Result<(Found, Reader), Refused> {
         let reader = self.cache.read(&granted.key, opened, range, &self.origin).await?;
         visit.looked_up(reader.verdict());
-        Ok(reader)
+        Ok((Found { verdict: reader.verdict(), ..found }, reader))
     }
 }
 

@@ -1,10 +1,10 @@
-//! What an origin's answer says, and whether it is believed. Pure.
+//! What an origin's answer says, and whether it is believed. Pure, but for a line in the log.
 //!
 //! Nothing of an answer reaches the cache unless it is what was asked for: these bytes, of this version, and as many of them. Two rules of
 //! RFC 9111 are not followed: `no-store` is read as `no-cache` (§5.2.2.5; the origin is the operator's own, and what it does not want kept
 //! is asked for anew each time), and `Vary` is ignored, since every request for an object is the same one.
 
-use std::time::Duration;
+use std::{sync::Once, time::Duration};
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use cache::{FillError, Generation, Want};
@@ -23,6 +23,9 @@ const REPLAYED: [HeaderName; 6] = [
 /// The longest entity tag and the longest replayed value, in bytes. Longer ones would fill the memory for what is known of objects.
 const ETAG_BYTES_MAX: usize = 256;
 const VALUE_BYTES_MAX: usize = 1024;
+/// The most tags of an object, and all their bytes together.
+const TAGS_MAX: usize = 32;
+const TAGS_BYTES_MAX: usize = 1024;
 /// How long an answer that does not say is taken for fresh.
 const FRESH_FOR_DEFAULT: Duration = Duration::from_secs(60);
 
@@ -89,8 +92,8 @@ fn checked(want: &Want, headers: &HeaderMap, length: u64, bytes: u64) -> Result<
         length,
         headers: REPLAYED.iter().filter_map(|name| replayed(headers, name)).collect(),
         fresh_for: fresh_for(headers),
-        initial_age: Duration::ZERO,
-        tags: Vec::new(),
+        initial_age: initial_age(headers),
+        tags: tags(&want.key, headers),
     };
     match &want.generation {
         Some(wanted) if !want.revalidate && !wanted.same_bytes(&generation) => Err(FillError::Changed),
@@ -177,13 +180,13 @@ fn replayed(headers: &HeaderMap, name: &HeaderName) -> Option<(String, String)> 
     (value.len() <= VALUE_BYTES_MAX).then(|| (name.as_str().to_owned(), value.to_owned()))
 }
 
-/// The freshness that is left (RFC 9111 §4.2): a shared cache's own lifetime or else everyone's, less what is past.
+/// How long it may be served at all (RFC 9111 §4.2.1), its age included: a shared cache's own lifetime or else everyone's.
 fn fresh_for(headers: &HeaderMap) -> Duration {
     let lines = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
     let (mut shared, mut common) = (None, None);
     for directive in lines.flat_map(|line| line.split(',')) {
         let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        let seconds = || number(value.trim().trim_matches('"'));
+        let seconds = || delta_seconds(value.trim().trim_matches('"'));
         match name.trim().to_ascii_lowercase().as_str() {
             "no-cache" | "no-store" | "private" => return Duration::ZERO,
             "s-maxage" => shared = seconds(),
@@ -191,8 +194,52 @@ fn fresh_for(headers: &HeaderMap) -> Duration {
             _ => {}
         }
     }
-    let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()).and_then(number).unwrap_or(0);
-    shared.or(common).map_or(FRESH_FOR_DEFAULT, |seconds| Duration::from_secs(seconds.saturating_sub(age)))
+    shared.or(common).unwrap_or(FRESH_FOR_DEFAULT)
+}
+
+/// What the origin says of its age. RFC 9111 §5.1: of several the first one counts, and "if the field value is invalid […], a cache SHOULD
+/// ignore the field".
+fn initial_age(headers: &HeaderMap) -> Duration {
+    let age = headers.get(header::AGE).and_then(|age| age.to_str().ok()).and_then(|age| age.split(',').next());
+    age.and_then(|age| delta_seconds(age.trim())).unwrap_or_default()
+}
+
+/// RFC 9111 §1.2.2: what is too large to be represented is 2147483648 seconds.
+fn delta_seconds(digits: &str) -> Option<Duration> {
+    const MAX: u64 = 1 << 31;
+    let is_number = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+    is_number.then(|| Duration::from_secs(digits.parse().unwrap_or(MAX).min(MAX)))
+}
+
+/// What it can be purged by, each once: `Cache-Tag` parts its tags by commas, `Surrogate-Key` by spaces. Those beyond the bounds are left out, and not
+/// shortened, since a part of a tag is another one.
+fn tags(key: &str, headers: &HeaderMap) -> Vec<String> {
+    let lines = |name: &'static str| headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    let named = lines("cache-tag").flat_map(|line| line.split(',')).map(str::trim);
+    let named = named.chain(lines("surrogate-key").flat_map(str::split_ascii_whitespace));
+    let (mut tags, mut bytes, mut left_out) = (Vec::<String>::new(), 0, 0);
+    for tag in named.filter(|tag| !tag.is_empty()) {
+        if tags.iter().any(|known| known == tag) {
+            continue;
+        }
+        if tags.len() == TAGS_MAX || tag.len() > TAGS_BYTES_MAX - bytes {
+            left_out += 1;
+            continue;
+        }
+        bytes += tag.len();
+        tags.push(tag.to_owned());
+    }
+    if left_out > 0 {
+        static TOLD: Once = Once::new();
+        TOLD.call_once(|| {
+            tracing::warn!(
+                key,
+                left_out,
+                "an object has more than {TAGS_MAX} tags or {TAGS_BYTES_MAX} bytes of them: the rest purges nothing; this is said once"
+            );
+        });
+    }
+    tags
 }
 
 #[cfg(test)]
@@ -202,7 +249,14 @@ mod tests {
     use super::*;
 
     fn generation(validator: &str, length: u64) -> Generation {
-        Generation { validator: validator.into(), length, headers: Vec::new(), fresh_for: FRESH_FOR_DEFAULT, initial_age: Duration::ZERO, tags: Vec::new() }
+        Generation {
+            validator: validator.into(),
+            length,
+            headers: Vec::new(),
+            fresh_for: FRESH_FOR_DEFAULT,
+            initial_age: Duration::ZERO,
+            tags: Vec::new(),
+        }
     }
 
     /// The second slice of 100 bytes of an object.
@@ -300,20 +354,49 @@ mod tests {
         assert!(told(412).ends_with("it answered 412 Precondition Failed"), "no condition was made");
     }
 
+    fn lines(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        lines.iter().for_each(|(name, value)| drop(headers.append(*name, value.parse().unwrap())));
+        headers
+    }
+
     #[test]
-    fn freshness_is_what_the_origin_says_less_its_age() {
-        for (lines, seconds) in [
-            (&[][..], 60),
-            (&[("cache-control", "public, max-age=31536000, immutable")], 31_536_000),
-            (&[("cache-control", "max-age=10, S-MaxAge=\"20\"")], 20),
-            (&[("cache-control", "max-age=100"), ("age", "30")], 70),
-            (&[("cache-control", "max-age=100"), ("age", "300")], 0),
-            (&[("cache-control", "max-age=100, no-cache")], 0),
-            (&[("cache-control", "no-store")], 0),
-            (&[("cache-control", "max-age=soon")], 60),
+    fn freshness_and_age_are_what_the_origin_says() {
+        for (said, fresh_s, age_s) in [
+            (&[][..], 60, 0),
+            (&[("cache-control", "public, max-age=31536000, immutable")], 31_536_000, 0),
+            (&[("cache-control", "max-age=10, S-MaxAge=\"20\"")], 20, 0),
+            (&[("cache-control", "max-age=100"), ("age", "30")], 100, 30),
+            (&[("cache-control", "max-age=100"), ("age", "300")], 100, 300),
+            (&[("cache-control", "max-age=100, no-cache")], 0, 0),
+            (&[("cache-control", "no-store")], 0, 0),
+            (&[("cache-control", "max-age=soon"), ("age", "old")], 60, 0),
+            (&[("cache-control", "max-age="), ("age", "-1")], 60, 0),
+            (&[("age", "7, 9")], 60, 7),
+            (&[("cache-control", "max-age=99999999999999999999"), ("age", "99999999999")], 1 << 31, 1 << 31),
         ] {
-            let headers = lines.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-            assert_eq!(fresh_for(&headers), Duration::from_secs(seconds), "{lines:?}");
+            let headers = lines(said);
+            let seconds = (fresh_for(&headers).as_secs(), initial_age(&headers).as_secs());
+            assert_eq!(seconds, (fresh_s, age_s), "{said:?}");
         }
+        let told = answer(&want(None, false), 206, &[ETAG, ("content-range", "bytes 100-199/1000"), ("age", "5")]).unwrap();
+        let Answered::Bytes(generation, _) = told else { panic!("{told:?}") };
+        assert_eq!(generation.initial_age, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn tags_are_read_from_both_headers_and_bounded() {
+        let both = [("cache-tag", "film, 2026 ,,film"), ("cache-tag", "a b"), ("surrogate-key", "film  site-1")];
+        assert_eq!(tags("/a", &lines(&both)), ["film", "2026", "a b", "site-1"]);
+        let many = (0..40).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        let kept = tags("/a", &lines(&[("cache-tag", &many)]));
+        assert_eq!((kept.len(), kept.last().map(String::as_str)), (TAGS_MAX, Some("31")));
+        let long = format!("{} short {}", "x".repeat(TAGS_BYTES_MAX - 5), "y".repeat(TAGS_BYTES_MAX));
+        let kept = tags("/a", &lines(&[("surrogate-key", &long)]));
+        assert_eq!(kept.len(), 2, "what fits is kept whole, and what does not is left out");
+        assert_eq!(kept[1], "short");
+        let told = answer(&want(None, false), 206, &[ETAG, ("content-range", "bytes 100-199/1000"), ("cache-tag", "t")]).unwrap();
+        let Answered::Bytes(generation, _) = told else { panic!("{told:?}") };
+        assert_eq!((generation.tags, generation.headers), (vec!["t".to_owned()], Vec::new()), "players do not get to see it");
     }
 }

@@ -2,7 +2,7 @@ use edge::http::Protocol;
 use http::{Method, StatusCode};
 
 use crate::{
-    origin::Object,
+    origin::{Fault, Object},
     support::{SLICE, ask, get, start, start_with},
 };
 
@@ -186,5 +186,61 @@ async fn a_stale_object_is_asked_for_again_and_a_new_version_is_never_mixed_with
     edge.origin.put(PATH, new.clone());
     let answer = get(&connection, &path).await;
     assert!(answer.body == *new.bytes && answer.header("etag") == "\"v2\"");
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn every_answer_tells_where_it_comes_from_and_stored_ones_how_old_they_are() {
+    let edge = start().await;
+    edge.origin.put(PATH, Object::new(1000, 1));
+    let path = edge.signed(PATH);
+    let (hit, miss) = ("edge-a; hit; detail=ram", "edge-a; fwd=miss; stored; detail=origin");
+    let connection = edge.connect(Protocol::Http2).await;
+    // What was made for this very request has no age.
+    let fresh = get(&connection, &path).await;
+    assert_eq!((fresh.header("cache-status"), fresh.header("age")), (miss, ""));
+    for (method, headers, status, has_age) in [
+        (Method::GET, &[][..], 200, true),
+        (Method::HEAD, &[], 200, true),
+        (Method::GET, &[("range", "bytes=0-1")], 206, true),
+        (Method::GET, &[("range", "bytes=0-1,5-6")], 206, true),
+        (Method::GET, &[("if-none-match", "\"v1\"")], 304, true),
+        (Method::GET, &[("if-match", "\"v0\"")], 412, false),
+        (Method::GET, &[("range", "bytes=1000-")], 416, false),
+    ] {
+        let answer = ask(&connection, method.clone(), &path, headers).await;
+        assert_eq!((answer.status.as_u16(), answer.header("cache-status")), (status, hit), "{method} {headers:?}");
+        assert_eq!(answer.header("age").parse::<u64>().is_ok_and(|age| age < 60), has_age, "{method} {headers:?}: {answer:?}");
+        assert!(answer.header("access-control-expose-headers").contains("Age, Cache-Status"));
+    }
+
+    let aged = "/titles/t/aged.mp4";
+    edge.origin.put(aged, Object::new(1000, 1));
+    edge.origin.fails(Fault::Header("age", Some("1200".into())), 1);
+    let aged = edge.signed(aged);
+    for verdict in [miss, hit] {
+        let answer = get(&connection, &aged).await;
+        assert_eq!(answer.header("cache-status"), verdict);
+        let age: u64 = answer.header("age").parse().expect("an age");
+        assert!((1200..1260).contains(&age), "the origin's counts too: {age}");
+    }
+
+    let unknown = edge.signed("/titles/t/unknown.mp4");
+    edge.origin.put("/titles/t/unknown.mp4", Object::new(1000, 1));
+    let head = ask(&connection, Method::HEAD, &unknown, &[]).await;
+    assert_eq!((head.status, head.header("cache-status"), head.header("age")), (StatusCode::OK, miss, ""));
+    edge.stop().await;
+}
+
+#[tokio::test]
+async fn tags_are_for_operators_and_not_for_players() {
+    let edge = start().await;
+    edge.origin.put(PATH, Object::new(1000, 1));
+    edge.origin.fails(Fault::Header("cache-tag", Some("film, 2026".into())), 1);
+    let connection = edge.connect(Protocol::Http3).await;
+    for _ in 0..2 {
+        let answer = get(&connection, &edge.signed(PATH)).await;
+        assert_eq!((answer.status, answer.header("cache-tag")), (StatusCode::OK, ""));
+    }
     edge.stop().await;
 }

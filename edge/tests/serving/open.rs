@@ -38,7 +38,10 @@ async fn files_that_are_missing_or_wrong_are_named_with_what_belongs_in_them() {
     let (error, dir) = why_not(remove("edge.crt")).await;
     assert!(error.contains(&format!("{}/edge.crt", dir.path().display())), "{error}");
     let (error, dir) = why_not(remove("fill.token")).await;
-    assert!(error.starts_with(&format!("origin: cannot use the secret in {}/fill.token (origin.token_file): ", dir.path().display())), "{error}");
+    assert!(
+        error.starts_with(&format!("origin: cannot use the secret in {}/fill.token (origin.token_file): ", dir.path().display())),
+        "{error}"
+    );
     let (error, _) = why_not(|dir| {
         fs::remove_file(dir.join("edge.token")).expect("removes");
         Some(format!("[control]\nurl = \"http://127.0.0.1:9\"\ntoken_file = \"{}/edge.token\"\n", dir.display()))
