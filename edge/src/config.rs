@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
 
 use ::http::{Uri, uri::Scheme};
-use cache::Policy;
+use cache::{DeviceConfig, DiskConfig, IoChoice, Policy};
 use wire::config::{Bytes, Document, Seconds};
 
 use crate::http::Limits;
@@ -14,6 +14,14 @@ const WORKERS_MAX: usize = 1024;
 const SLICE_BYTES: (u64, u64) = (256 << 10, 4 << 20);
 /// `cache.ram` holds at least so many slices: what readers hold, what fills write, and something that stays.
 const SLICES_MIN: u64 = 16;
+/// The bounds of `cache.segment`, in bytes; it holds at least so many slices, and a device at least so many segments.
+const SEGMENT_BYTES: (u64, u64) = (1 << 20, 256 << 20);
+const SEGMENT_SLICES_MIN: u64 = 4;
+const DEVICE_SEGMENTS_MIN: u64 = 4;
+/// The most devices.
+const DEVICES_MAX: usize = 64;
+/// The bounds of `cache.device_timeout`.
+const DEVICE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(300));
 /// The bounds of every duration that something is waited for.
 const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3600));
 /// The bounds of `control.report_every`. Control forgets an edge that is silent for longer than a few seconds.
@@ -189,6 +197,7 @@ fn cache(doc: &mut Document) -> Option<cache::Config> {
     let slice = doc.value("cache.slice", Some(Bytes(default.slice_bytes as u64)), "a size such as 1MiB");
     let policy = doc.value("cache.policy", Some(Policy::S3Fifo), "s3fifo, sieve, lfu, lru or fifo");
     let memory_wait_max = duration(doc, "cache.memory_wait", default.memory_wait_max, WAIT);
+    let disk = disk(doc, slice);
     let (Bytes(ram_bytes), Bytes(slice_bytes)) = (ram?, slice?);
     let (min, max) = SLICE_BYTES;
     if !(slice_bytes.is_power_of_two() && (min..=max).contains(&slice_bytes)) {
@@ -201,7 +210,100 @@ fn cache(doc: &mut Document) -> Option<cache::Config> {
         return None;
     }
     let slice_bytes = usize::try_from(slice_bytes).expect("at most 4 MiB");
-    Some(cache::Config { ram_bytes, slice_bytes, policy: policy?, memory_wait_max: memory_wait_max? })
+    Some(cache::Config { ram_bytes, slice_bytes, policy: policy?, memory_wait_max: memory_wait_max?, disk: disk? })
+}
+
+/// The outer `None` is a problem, the inner one is an edge without an SSD tier. All keys are read in either case.
+fn disk(doc: &mut Document, slice: Option<Bytes>) -> Option<Option<DiskConfig>> {
+    let state_dir = doc.value("cache.state_dir", Some(String::from("/var/lib/larder/edge")), "the path of a directory");
+    let segment = doc.value("cache.segment", Some(Bytes(64 << 20)), "a size such as 64MiB");
+    let planned_share = doc.value("cache.planned_share", Some(0.8), "a number from 0 to 0.95");
+    let planned_share = planned_share.filter(|share| bounded(doc, "cache.planned_share", share, (0.0, 0.95)));
+    let io = doc.value("cache.io", Some(Io(IoChoice::Auto)), Io::EXPECTED);
+    let device_timeout = duration(doc, "cache.device_timeout", Duration::from_secs(10), DEVICE_TIMEOUT);
+    let segment = segment.filter(|segment| is_segment(doc, *segment, slice));
+    let devices = devices(doc, segment)?;
+    let disk = DiskConfig {
+        devices,
+        state_dir: state_dir?.into(),
+        segment_bytes: segment?.0,
+        planned_share: planned_share?,
+        io: io?.0,
+        device_timeout: device_timeout?,
+    };
+    Some((!disk.devices.is_empty()).then_some(disk))
+}
+
+fn is_segment(doc: &mut Document, Bytes(bytes): Bytes, slice: Option<Bytes>) -> bool {
+    let (min, max) = SEGMENT_BYTES;
+    let slice = slice.unwrap_or(Bytes(0));
+    if !(bytes.is_power_of_two() && (min..=max).contains(&bytes)) {
+        doc.problem("cache.segment", format!("a power of two from {} to {}", Bytes(min), Bytes(max)));
+        return false;
+    }
+    if bytes < SEGMENT_SLICES_MIN.saturating_mul(slice.0) {
+        doc.problem("cache.segment", format!("at least {SEGMENT_SLICES_MIN} slices of {slice}"));
+        return false;
+    }
+    true
+}
+
+fn devices(doc: &mut Document, segment: Option<Bytes>) -> Option<Vec<DeviceConfig>> {
+    const DEVICE: &str = "a table such as { path = \"/var/cache/larder/a\", size = \"400GiB\" }";
+    let tables = doc.tables("cache.devices", DEVICE);
+    if tables.len() > DEVICES_MAX {
+        doc.problem("cache.devices", format!("at most {DEVICES_MAX} devices"));
+    }
+    let mut devices: Vec<DeviceConfig> = Vec::new();
+    let mut is_good = tables.len() <= DEVICES_MAX;
+    for table in tables {
+        let (path_key, size_key) = (format!("{table}.path"), format!("{table}.size"));
+        let path = doc.value::<String>(&path_key, None, "the path of a file or of a block device");
+        let size = doc.optional::<Bytes>(&size_key, "a size such as 400GiB");
+        let least = segment.map_or(0, |segment| DEVICE_SEGMENTS_MIN * segment.0);
+        if size.is_some_and(|size| size.0 < least) {
+            doc.problem(&size_key, format!("at least {}, which is {DEVICE_SEGMENTS_MIN} segments", Bytes(least)));
+            is_good = false;
+        }
+        let Some(path) = path.map(PathBuf::from) else {
+            is_good = false;
+            continue;
+        };
+        if devices.iter().any(|device| device.path == path) {
+            doc.problem(&path_key, "each device once");
+            is_good = false;
+        }
+        devices.push(DeviceConfig { path, bytes: size.map(|size| size.0) });
+    }
+    is_good.then_some(devices)
+}
+
+/// How devices are driven, as it is written.
+struct Io(IoChoice);
+
+impl Io {
+    const EXPECTED: &str = "auto or threads";
+}
+
+impl FromStr for Io {
+    type Err = Flaw;
+
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        match text {
+            "auto" => Ok(Self(IoChoice::Auto)),
+            "threads" => Ok(Self(IoChoice::Threads)),
+            _ => Err(Flaw(Self::EXPECTED)),
+        }
+    }
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            IoChoice::Auto => "auto",
+            IoChoice::Threads => "threads",
+        })
+    }
 }
 
 fn origin(doc: &mut Document) -> Option<Origin> {
@@ -274,11 +376,16 @@ fn duration(doc: &mut Document, key: &str, default: Duration, (min, max): (Durat
 
 fn within<T: FromStr + fmt::Display + PartialOrd>(doc: &mut Document, key: &str, default: T, (min, max): (T, T)) -> Option<T> {
     let value = doc.value(key, Some(default), "a whole number")?;
-    if value < min || value > max {
+    bounded(doc, key, &value, (min, max)).then_some(value)
+}
+
+fn bounded<T: fmt::Display + PartialOrd>(doc: &mut Document, key: &str, value: &T, (min, max): (T, T)) -> bool {
+    // What is no number is not within any bounds.
+    let is_within = (&min..=&max).contains(&value);
+    if !is_within {
         doc.problem(key, format!("a number from {min} to {max}"));
-        return None;
     }
-    Some(value)
+    is_within
 }
 
 /// Names an edge or a site: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit.
@@ -534,6 +641,54 @@ origin = { url = "http://origin:9450/store/", token_file = "/fill.token" }
                  found \"http://edge-a.example\""
             ]
         );
+    }
+
+    #[test]
+    fn devices_make_an_ssd_tier_and_each_flaw_of_them_is_told_with_its_line() {
+        let text = format!(
+            "{WHOLE}[cache]\nio = \"threads\"\n[[cache.devices]]\npath = \"/dev/nvme0n1\"\n[[cache.devices]]\npath = \"/c/b\"\nsize = \"400GiB\"\n"
+        );
+        let mut doc = Document::parse(&text).unwrap();
+        let disk = Config::read(&mut doc).unwrap().cache.disk.unwrap();
+        doc.finish().unwrap();
+        let devices: Vec<_> = disk.devices.iter().map(|device| (device.path.to_str().unwrap(), device.bytes)).collect();
+        assert_eq!(devices, [("/dev/nvme0n1", None), ("/c/b", Some(400 << 30))]);
+        assert_eq!((disk.segment_bytes, disk.planned_share, disk.io), (64 << 20, 0.8, IoChoice::Threads));
+        assert_eq!((disk.state_dir.to_str(), disk.device_timeout), (Some("/var/lib/larder/edge"), Duration::from_secs(10)));
+
+        let text = format!(
+            "{WHOLE}[cache]\nslice = \"4MiB\"\nsegment = \"8MiB\"\nplanned_share = nan\nio = \"uring\"\ndevice_timeout = \"1ms\"\ndevices = [\n\
+             {{ path = \"/a\", size = \"1GiB\" }},\n{{ path = \"/a\" }},\n{{ size = \"1GiB\" }},\n]\n"
+        );
+        assert_eq!(
+            problems(&text),
+            [
+                "9: cache.segment: expected at least 4 slices of 4MiB, found \"8MiB\"",
+                "10: cache.planned_share: expected a number from 0 to 0.95, found nan",
+                "11: cache.io: expected auto or threads, found \"uring\"",
+                "12: cache.device_timeout: expected a duration from 100ms to 5m, found \"1ms\"",
+                "15: cache.devices[1].path: expected each device once, found \"/a\"",
+                "16: cache.devices[2].path: expected the path of a file or of a block device, found nothing",
+            ]
+        );
+        let text =
+            format!("{WHOLE}[cache]\nsegment = \"100MiB\"\nplanned_share = 1\ndevices = [{{ path = \"/a\", sise = 1 }}]\n");
+        assert_eq!(
+            problems(&text),
+            [
+                "8: cache.segment: expected a power of two from 1MiB to 256MiB, found \"100MiB\"",
+                "9: cache.planned_share: expected a number from 0 to 0.95, found 1",
+                "10: cache.devices[0].sise: expected a key that is known here, perhaps cache.devices[0].size, found 1",
+            ]
+        );
+        let text = format!("{WHOLE}[cache]\ndevices = [{{ path = \"/a\", size = \"255MiB\" }}]\n");
+        assert_eq!(
+            problems(&text),
+            ["8: cache.devices[0].size: expected at least 256MiB, which is 4 segments, found \"255MiB\""]
+        );
+        let many = "{ path = \"/a\" },".repeat(65);
+        let text = format!("{WHOLE}[cache]\ndevices = [{many}]\n");
+        assert!(problems(&text).contains(&"8: cache.devices: expected at most 64 devices, found an array".to_owned()));
     }
 
     #[test]

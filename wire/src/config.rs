@@ -70,14 +70,24 @@ impl Document {
 
     fn flatten(&mut self, prefix: &str, table: &DeTable<'_>, lines: &Lines) {
         for (name, value) in table {
-            let key = format!("{prefix}{}", name.get_ref());
-            let line = lines.at(&name.span());
-            if let DeValue::Table(inner) = value.get_ref() {
+            self.note(format!("{prefix}{}", name.get_ref()), lines.at(&name.span()), value.get_ref(), lines);
+        }
+    }
+
+    /// Files `value` and all that is in it. The tables of an array are `key[0]`, `key[1]` and so on.
+    fn note(&mut self, key: String, line: usize, value: &DeValue<'_>, lines: &Lines) {
+        match value {
+            DeValue::Table(inner) => {
                 self.tables.insert(key.clone(), line);
                 self.flatten(&format!("{key}."), inner, lines);
             }
-            self.written.insert(key, Written { line, value: Value::of(value.get_ref(), lines) });
+            DeValue::Array(items) => {
+                let tables = items.iter().enumerate().filter(|(_, item)| item.get_ref().is_table());
+                tables.for_each(|(at, item)| self.note(format!("{key}[{at}]"), lines.at(&item.span()), item.get_ref(), lines));
+            }
+            _ => {}
         }
+        self.written.insert(key, Written { line, value: Value::of(value, lines) });
     }
 
     /// The value of `key` ("listen", "tokens.issuer"), or `default` when the file has none. `None` only after a problem was
@@ -132,6 +142,32 @@ impl Document {
         values
     }
 
+    /// The tables of the array `key`, each by its own key (`devices[0]`), below which its values are; absent is empty. `expected` says what such a table has.
+    pub fn tables(&mut self, key: &str, expected: &'static str) -> Vec<String> {
+        self.asked.insert(key.into());
+        let items = match self.written.get(key).map(|written| &written.value) {
+            None => {
+                self.settings.push(Setting { key: key.into(), value: None, is_default: true });
+                return Vec::new();
+            }
+            Some(Value::List(items)) => items,
+            Some(value) => {
+                let found = value.to_string();
+                self.report(key, format!("an array, each item {expected}"), found);
+                return Vec::new();
+            }
+        };
+        let (mut tables, mut wrong) = (Vec::new(), Vec::new());
+        for (at, (line, item)) in items.iter().enumerate() {
+            match item {
+                Value::Table => tables.push(format!("{key}[{at}]")),
+                _ => wrong.push(Problem { key: key.into(), line: *line, expected: expected.into(), found: item.to_string() }),
+            }
+        }
+        self.problems.append(&mut wrong);
+        tables
+    }
+
     /// Records a problem that the role itself found in the value of `key`, such as a range or a contradiction with another key.
     /// The line, and what was found there, come from the file.
     pub fn problem(&mut self, key: &str, expected: impl Into<String>) {
@@ -174,11 +210,12 @@ impl Document {
 
     fn refuse_unknown(&mut self) {
         let is_inside = |key: &str, table: &str| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        let is_of = |key: &str, array: &str| key.strip_prefix(array).is_some_and(|rest| rest.starts_with('['));
         let mut unknown: Vec<Problem> = Vec::new();
         for (key, written) in &self.written {
             let holds_known = self.asked.iter().any(|asked| is_inside(asked, key));
             let is_refused_already = self.asked.iter().any(|asked| is_inside(key, asked))
-                || unknown.iter().any(|problem| is_inside(key, &problem.key));
+                || unknown.iter().any(|problem| is_inside(key, &problem.key) || is_of(key, &problem.key));
             if self.asked.contains(key) || is_refused_already || (holds_known && matches!(written.value, Value::Table)) {
                 continue;
             }
@@ -449,6 +486,38 @@ mod tests {
                 "4: paths: expected an array, each item a path, found \"/a\"",
             ]
         );
+    }
+
+    #[test]
+    fn tables_in_an_array_are_read_one_by_one_each_problem_with_its_line() {
+        let text = "a = 1\ndevices = [\n  { path = \"/a\", size = \"4KiB\" },\n  { pth = \"/b\", size = 4.5 },\n  7,\n]\n[[others]]\nx = 1\n";
+        let mut doc = Document::parse(text).unwrap();
+        assert_eq!(doc.value("a", None, "a number"), Some(1));
+        let tables = doc.tables("devices", "a table with a path");
+        assert_eq!(tables, ["devices[0]", "devices[1]"]);
+        let paths: Vec<_> = tables.iter().map(|table| doc.value::<String>(&format!("{table}.path"), None, "a path")).collect();
+        assert_eq!(paths, [Some("/a".into()), None]);
+        let sizes: Vec<_> = tables.iter().map(|table| doc.optional::<Bytes>(&format!("{table}.size"), "a size")).collect();
+        assert_eq!(sizes, [Some(Bytes(4096)), None]);
+        assert_eq!(
+            problems(doc),
+            [
+                "4: devices[1].pth: expected a key that is known here, perhaps devices[1].path, found \"/b\"",
+                "4: devices[1].path: expected a path, found nothing",
+                "4: devices[1].size: expected a size, found 4.5",
+                "5: devices: expected a table with a path, found 7",
+                "7: others: expected no key of this name, found an array",
+            ]
+        );
+        let mut doc = Document::parse("[[devices]]\npath = \"/a\"\n[[devices]]\npath = \"/b\"\n").unwrap();
+        let tables = doc.tables("devices", "a table with a path");
+        let paths: Vec<_> = tables.iter().map(|table| doc.value::<String>(&format!("{table}.path"), None, "a path")).collect();
+        assert_eq!(paths, [Some("/a".into()), Some("/b".into())]);
+        assert_eq!(doc.tables("none", "a table"), Vec::<String>::new());
+        assert_eq!(doc.finish().unwrap().settings.len(), 3);
+        let mut doc = Document::parse("devices = 5\n").unwrap();
+        assert!(doc.tables("devices", "a table with a path").is_empty());
+        assert_eq!(problems(doc), ["1: devices: expected an array, each item a table with a path, found 5"]);
     }
 
     #[test]
