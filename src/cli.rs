@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use edge::http::Protocol;
 use ipnet::IpNet;
 use tracing::Level;
@@ -65,6 +65,9 @@ pub(crate) enum Command {
     /// Fetch a URL over HTTP/1.1, 2 or 3 and say how it came
     #[command(after_help = FETCH)]
     Fetch(FetchArgs),
+    /// Look into the cache of a running edge, purge from it, check and restore its devices
+    #[command(after_help = CACHE)]
+    Cache(CacheArgs),
 }
 
 impl Command {
@@ -282,6 +285,138 @@ pub(crate) struct FetchArgs {
     /// Write the body to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const CACHE: &str = "\
+Examples:
+  larder cache stat
+  larder cache devices --admin http://10.1.2.3:9440
+  larder cache purge --prefix /titles/2c26/
+  larder cache verify
+
+They talk to the edge's admin_listen, which is http://127.0.0.1:9440 unless its configuration says otherwise.
+Exit codes: 0 done, 1 faults found or failed, 2 wrong arguments or configuration.";
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheArgs {
+    #[command(subcommand)]
+    pub(crate) command: CacheCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheCommand {
+    /// Show what RAM and SSD hold, how often they are hit, and what they were spared
+    #[command(after_help = CACHE_STAT)]
+    Stat(CacheStatArgs),
+    /// Show each device: state, fill, latency, and why it was given up
+    #[command(after_help = CACHE_DEVICES)]
+    Devices(CacheDevicesArgs),
+    /// Forget objects, so that they are fetched again
+    #[command(after_help = CACHE_PURGE)]
+    Purge(CachePurgeArgs),
+    /// Read all that is on the devices and check every byte
+    #[command(after_help = CACHE_VERIFY)]
+    Verify(CacheVerifyArgs),
+}
+
+/// Which edge is meant.
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// The edge's address for operators
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9440", conflicts_with = "config")]
+    pub(crate) admin: String,
+    /// Find the edge by its configuration, on this machine
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+const CACHE_STAT: &str = "\
+Examples:
+  larder cache stat
+  larder cache stat --json --config /etc/larder/edge.toml";
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheStatArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const CACHE_DEVICES: &str = "\
+Examples:
+  larder cache devices
+  larder cache devices --restore /dev/nvme1n1
+
+A device that failed is given up until an operator says otherwise, also after a restart. Restore it once it is mended: what
+is on it counts again, as far as it is right.";
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheDevicesArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Take this device back; its path is as in cache.devices
+    #[arg(long, value_name = "PATH")]
+    pub(crate) restore: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const CACHE_PURGE: &str = "\
+Examples:
+  larder cache purge --object /titles/2c26/v1080/00001.m4s
+  larder cache purge --prefix /titles/2c26/ --prefix /titles/7d87/
+  larder cache purge --tag film-17
+  larder cache purge --all --yes
+
+It holds from the next request on, also for what is being filled, and outlasts a restart. It takes the same time however
+much it covers. Bytes that are on their way to a viewer go on.";
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("what").required(true).multiple(true).args(["object", "prefix", "tag", "all"]))]
+pub(crate) struct CachePurgeArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// The object with this path; may be given again
+    #[arg(long, value_name = "PATH")]
+    pub(crate) object: Vec<String>,
+    /// All objects whose paths begin so; may be given again
+    #[arg(long, value_name = "PATH")]
+    pub(crate) prefix: Vec<String>,
+    /// All objects that the origin gave this tag (Cache-Tag, Surrogate-Key); may be given again
+    #[arg(long, value_name = "TAG")]
+    pub(crate) tag: Vec<String>,
+    /// Everything; asks first
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Do not ask
+    #[arg(long, requires = "all")]
+    pub(crate) yes: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const CACHE_VERIFY: &str = "\
+Examples:
+  larder cache verify
+  larder cache verify --offline --config /etc/larder/edge.toml
+
+Beside a running edge it reads at the pace that viewers leave. With --offline the edge must be stopped. Whatever is
+wrong is listed and is exit code 1; it was never served, since each range is checked when it is read.";
+
+#[derive(Debug, Args)]
+pub(crate) struct CacheVerifyArgs {
+    #[command(flatten)]
+    pub(crate) admin: AdminArgs,
+    /// Read the devices of a stopped edge; needs --config
+    #[arg(long, requires = "config")]
+    pub(crate) offline: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,6 +7,7 @@ macro_rules! say {
     };
 }
 
+mod cache;
 mod check;
 mod control;
 mod demo;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Command::Ingest(args) => ingest::run(args).await,
             Command::Sign(args) => sign::run(&args),
             Command::Fetch(args) => fetch::run(args).await,
+            Command::Cache(args) => cache::run(args).await,
         }
     })
 }

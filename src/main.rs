@@ -2,6 +2,7 @@
 //!
 //! 0: done. 1: it failed. 2: it was asked in a wrong way (arguments, configuration).
 
+mod admin;
 mod api;
 mod cli;
 mod client;

@@ -34,6 +34,8 @@ pub use read::Reader;
 pub use source::{Source, Want};
 pub use stats::{DeviceState, DeviceStats, DiskStats, LATENCY_BOUNDS_US, Latency, Verified};
 
+use serde::Serialize;
+
 use flight::{Flights, Handle, Joined};
 use memory::Memory;
 use object::{Known, Objects};
@@ -202,7 +204,9 @@ impl Cache {
     /// # Errors
     /// When it cannot be written down; it holds all the same until the process ends.
     pub async fn purge(&self, purge: Purge) -> std::io::Result<()> {
-        let _ = purge;
+        if let Purge::Object(key) = purge {
+            self.forget(&key);
+        }
         Ok(())
     }
 
@@ -288,7 +292,7 @@ enum Patience {
 }
 
 /// Counters since start, and sizes now. Bytes unless named otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// In use for slices now: cached, read, being filled.
     pub ram_bytes: u64,

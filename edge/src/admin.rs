@@ -1,15 +1,24 @@
-//! What operators and their tools ask an edge: `/metrics`, `/healthz`, `/readyz`, on an address of its own. No player gets here.
+//! What operators and their tools ask an edge: `/metrics`, `/healthz`, `/readyz` and all below `/cache/`, on an address of its own. No player
+//! gets here.
+
+mod cache;
+mod guard;
 
 use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
 
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 
+use self::cache::Operator;
 use crate::metrics::Gauges;
+
+pub(crate) use self::cache::verified;
+
+type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// Connections at once; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 64;
@@ -36,6 +45,7 @@ pub(crate) async fn serve(
     standing: watch::Receiver<Standing>,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    let operator = Arc::new(Operator::new(gauges.cache.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = places.clone().acquire_owned().await.expect("it is never closed");
@@ -47,11 +57,12 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let (gauges, standing) = (gauges.clone(), standing.clone());
+        let (operator, gauges, standing) = (operator.clone(), gauges.clone(), standing.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let answer = answer(&request, &gauges, *standing.borrow());
-                async { Ok::<_, Infallible>(answer) }
+            let service = service_fn(|request: Request<Incoming>| async {
+                let is_cache = request.uri().path().starts_with("/cache/");
+                let standing = *standing.borrow();
+                Ok::<_, Infallible>(if is_cache { operator.answer(request).await } else { answer(&request, &gauges, standing) })
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -65,7 +76,7 @@ pub(crate) async fn serve(
     }
 }
 
-fn answer<B>(request: &Request<B>, gauges: &Gauges, standing: Standing) -> Response<Full<Bytes>> {
+fn answer<B>(request: &Request<B>, gauges: &Gauges, standing: Standing) -> Answer {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -87,12 +98,12 @@ fn answer<B>(request: &Request<B>, gauges: &Gauges, standing: Standing) -> Respo
                 text(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written; see the log\n")
             }
         },
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and what is below /cache/\n"),
     }
 }
 
-fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(Full::new(text.into()).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     response

@@ -34,7 +34,7 @@ const NAME_CHARS_MAX: usize = 64;
 pub struct Config {
     /// Where players reach it: HTTP/1.1 and HTTP/2 on TCP, HTTP/3 on UDP. Port 0 takes one that is free for both.
     pub listen: SocketAddr,
-    /// Where operators reach `/metrics`, `/healthz` and `/readyz`, plain HTTP/1.1. Port 0 takes a free one.
+    /// Where operators reach `/metrics`, `/healthz`, `/readyz` and `/cache/`, plain HTTP/1.1. Port 0 takes a free one.
     pub admin_listen: SocketAddr,
     /// Who it is: in `Cache-Status`, and to control.
     pub name: Name,

@@ -230,6 +230,16 @@ async fn mind(admin: TcpListener, gauges: Arc<Gauges>, reporter: Option<Reporter
     }
 }
 
+/// Reads all that is on the devices of an edge that does not run, and checks every byte. `progress` gets the bytes read so far and the bytes
+/// in all. Blocks.
+///
+/// # Errors
+/// In words for the operator: there is no device, or one cannot be read.
+pub fn verify_offline(config: &Config, progress: impl FnMut(u64, u64)) -> Result<wire::operate::Verified, String> {
+    let disk = config.cache.disk.as_ref().ok_or("the configuration has no cache.devices")?;
+    cache::verify_offline(disk, progress).map(admin::verified)
+}
+
 fn verifier(tokens: &config::Tokens) -> Result<Verifier, OpenError> {
     let file = &tokens.keys_file;
     let text = read_text(file).map_err(|reason| OpenError::KeysFile { file: file.clone(), reason })?;

@@ -2,6 +2,8 @@
 //!
 //! Serving touches atomics only; names and labels are put to them when somebody asks. Labels are bounded: none comes from a stranger.
 
+mod ssd;
+
 use std::{
     collections::BTreeMap,
     sync::{
@@ -15,9 +17,9 @@ use ::http::StatusCode;
 use cache::{Cache, Verdict};
 use parking_lot::Mutex;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    GaugeVec, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
     core::Collector,
-    proto::{LabelPair, MetricFamily},
+    proto::{self, LabelPair, Metric, MetricFamily, MetricType},
 };
 
 use crate::{
@@ -123,16 +125,19 @@ pub(crate) struct Gauges {
 impl Gauges {
     /// The Prometheus text format, as of now.
     pub(crate) fn text(&self) -> Result<String, prometheus::Error> {
-        let registry = Page(Registry::new());
-        self.serving(&registry)?;
-        self.connections(&registry)?;
-        self.cached(&registry)?;
-        let mut families = registry.0.gather();
-        families.push(self.first_bytes());
-        TextEncoder::new().encode_to_string(&families)
+        let mut page = Page::default();
+        self.serving(&mut page)?;
+        self.connections(&mut page)?;
+        let disk = self.cache.disk_stats();
+        self.cached(&mut page, disk.as_ref().map_or(0, |disk| disk.bytes_hit))?;
+        if let Some(disk) = disk {
+            ssd::write(&disk, &mut page)?;
+        }
+        page.histograms.push(self.first_bytes());
+        page.text()
     }
 
-    fn serving(&self, page: &Page) -> Result<(), prometheus::Error> {
+    fn serving(&self, page: &mut Page) -> Result<(), prometheus::Error> {
         let metrics = &self.metrics;
         let requests = metrics.requests.iter().zip(Protocol::ALL).flat_map(|(classes, protocol)| {
             classes.iter().zip(CLASSES).flat_map(move |(verdicts, class)| {
@@ -166,7 +171,7 @@ impl Gauges {
         )
     }
 
-    fn connections(&self, page: &Page) -> Result<(), prometheus::Error> {
+    fn connections(&self, page: &mut Page) -> Result<(), prometheus::Error> {
         let protocols = &self.protocols;
         let of = |value: fn(&crate::http::ProtocolCounters) -> u64| {
             Protocol::ALL.map(|protocol| ([protocol.alpn()], value(protocols.of(protocol))))
@@ -196,13 +201,13 @@ impl Gauges {
         )
     }
 
-    fn cached(&self, page: &Page) -> Result<(), prometheus::Error> {
+    fn cached(&self, page: &mut Page, bytes_ssd: u64) -> Result<(), prometheus::Error> {
         let stats = self.cache.stats();
         page.counters(
             "larder_edge_bytes_total",
-            "Bytes of slices, by the tier they came from: read from RAM, or brought from the origin.",
+            "Bytes of slices, by the tier they came from: read from RAM or SSD, or brought from the origin.",
             ["tier"],
-            [(["ram"], stats.bytes_ram), (["origin"], stats.bytes_filled)].into_iter(),
+            [(["ram"], stats.bytes_ram), (["ssd"], bytes_ssd), (["origin"], stats.bytes_filled)].into_iter(),
         )?;
         page.counters(
             "larder_edge_fills_total",
@@ -254,30 +259,80 @@ impl Gauges {
 }
 
 /// Metrics being written down.
-struct Page(Registry);
+#[derive(Default)]
+struct Page {
+    registry: Registry,
+    /// What the registry would have to count by itself.
+    histograms: Vec<MetricFamily>,
+}
 
 impl Page {
-    fn counters<const N: usize>(
-        &self,
+    fn counters<'a, const N: usize>(
+        &mut self,
         name: &str,
         help: &str,
         labels: [&str; N],
-        counts: impl Iterator<Item = ([&'static str; N], u64)>,
+        counts: impl Iterator<Item = ([&'a str; N], u64)>,
     ) -> Result<(), prometheus::Error> {
         let family = IntCounterVec::new(Opts::new(name, help), &labels)?;
         for (values, count) in counts {
             family.with_label_values(&values).inc_by(count);
         }
-        self.0.register(Box::new(family))
+        self.registry.register(Box::new(family))
     }
 
-    fn counter(&self, name: &str, help: &str, count: u64) -> Result<(), prometheus::Error> {
+    fn counter(&mut self, name: &str, help: &str, count: u64) -> Result<(), prometheus::Error> {
         self.counters(name, help, [], [([], count)].into_iter())
     }
 
-    fn gauge(&self, name: &str, help: &str, value: u64) -> Result<(), prometheus::Error> {
+    fn gauges<'a, const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+        values: impl Iterator<Item = ([&'a str; N], f64)>,
+    ) -> Result<(), prometheus::Error> {
+        let family = GaugeVec::new(Opts::new(name, help), &labels)?;
+        for (labels, value) in values {
+            family.with_label_values(&labels).set(value);
+        }
+        self.registry.register(Box::new(family))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> Result<(), prometheus::Error> {
         let gauge = IntGauge::new(name, help)?;
         gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        self.0.register(Box::new(gauge))
+        self.registry.register(Box::new(gauge))
+    }
+
+    fn histograms<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        histograms: impl Iterator<Item = (&'a str, proto::Histogram)>,
+    ) {
+        let metrics: Vec<_> = histograms
+            .map(|(value, histogram)| {
+                let mut pair = LabelPair::default();
+                pair.set_name(label.into());
+                pair.set_value(value.into());
+                let mut metric = Metric::from_label(vec![pair]);
+                metric.set_histogram(histogram);
+                metric
+            })
+            .collect();
+        let mut family = MetricFamily::default();
+        family.set_name(name.into());
+        family.set_help(help.into());
+        family.set_field_type(MetricType::HISTOGRAM);
+        family.set_metric(metrics);
+        self.histograms.push(family);
+    }
+
+    fn text(&self) -> Result<String, prometheus::Error> {
+        let mut families = self.registry.gather();
+        families.extend(self.histograms.iter().filter(|family| !family.get_metric().is_empty()).cloned());
+        TextEncoder::new().encode_to_string(&families)
     }
 }

@@ -441,6 +441,66 @@ fn a_certificate_is_swapped_under_a_running_edge_and_a_bad_one_is_not() {
 }
 
 #[test]
+fn an_operator_looks_into_a_running_edge_and_purges_from_it() {
+    let site = Site::new();
+    let files = site.path("state/origin/files");
+    fs::create_dir_all(&files).expect("a folder");
+    fs::write(files.join("a.txt"), "a").expect("writes");
+    let (edge_toml, admin_port) = (site.path("edge.toml"), free_port());
+    let text = fs::read_to_string(&edge_toml).expect("a file");
+    let text = text
+        .replace("[cache]", "open_paths = [\"/files/\"]\n[cache]")
+        .replace("admin_listen = \"127.0.0.1:0\"", &format!("admin_listen = \"0.0.0.0:{admin_port}\""));
+    fs::write(&edge_toml, text).expect("writes");
+    let (origin, edge) = (site.start("origin"), site.start("edge"));
+    let url = format!("https://127.0.0.1:{}/files/a.txt", site.edge_port);
+    let cache_status = || {
+        let said = said(larder(["fetch", "--json", "--ca"]).arg(site.path("edge.crt")).arg(&url));
+        said.json()["answers"][0]["cacheStatus"].as_str().unwrap_or_default().to_owned()
+    };
+    let admin = format!("--admin http://localhost:{admin_port}");
+    assert!(cache_status().contains("fwd=miss") && cache_status().contains("hit"));
+
+    let by_config = said(larder(["cache", "stat", "--json", "--config"]).arg(&edge_toml));
+    assert_eq!((by_config.code, &by_config.json()["ram"]["hits"]), (Some(0), &1.into()), "{by_config:?}");
+    let stat = words(&format!("cache stat {admin}"));
+    for line in ["RAM\n", "  hits             1 of 2 slices (50.0 %)\n", "SSD\n  none             cache.devices is empty\n"] {
+        assert!(stat.out.contains(line), "no {line:?} in {}", stat.out);
+    }
+    assert_eq!(words(&format!("cache devices {admin}")).out, "this edge has no devices (cache.devices)\n");
+    words(&format!("cache devices --restore /dev/none {admin}")).failed(1, &["there is no device /dev/none"]);
+
+    let purged = words(&format!("cache purge --object /files/a.txt {admin}"));
+    assert!(
+        purged.code == Some(0) && purged.out.starts_with("purged the object /files/a.txt\nIt holds from the next request on"),
+        "{purged:?}"
+    );
+    assert!(cache_status().contains("fwd=miss"));
+    let json = words(&format!("cache purge --tag t --prefix /files/ --all --yes --json {admin}")).json();
+    assert_eq!(json["purged"].as_array().map(Vec::len), Some(3), "{json}");
+    words(&format!("cache purge --object files {admin}")).failed(1, &["names no object"]);
+    words(&format!("cache purge --all {admin}")).failed(2, &["--yes"]);
+    words("cache purge").failed(2, &["--object", "--all"]);
+    words("cache verify --offline").failed(2, &["--config"]);
+    words("cache stat --admin ftp://127.0.0.1").failed(2, &["http://host:port"]);
+    let verified = words(&format!("cache verify --json {admin}"));
+    assert_eq!((verified.code, &verified.json()["fault_count"]), (Some(0), &0.into()), "{verified:?}");
+    let offline = said(larder(["cache", "verify", "--offline", "--config"]).arg(&edge_toml));
+    offline.failed(1, &["the configuration has no cache.devices"]);
+    assert!(edge.stop().success() && origin.stop().success());
+    words(&format!("cache stat {admin}")).failed(1, &["no edge answers operators at http://localhost"]);
+}
+
+#[test]
+fn each_way_to_look_into_a_cache_teaches_itself() {
+    for command in ["stat", "devices", "purge", "verify"] {
+        let help = words(&format!("cache {command} --help"));
+        let example = help.out.split("Example").nth(1).unwrap_or_default();
+        assert!(help.code == Some(0) && example.contains(&format!("larder cache {command}")), "{}", help.out);
+    }
+}
+
+#[test]
 fn a_demo_ends_cleanly_on_ctrl_c() {
     let (state, _turn) = crate::demo::state();
     let mut child = larder(["demo", "--json", "--state"]).arg(state).stdout(Stdio::piped()).spawn().expect("the binary starts");

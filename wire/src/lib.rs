@@ -4,6 +4,7 @@
 
 pub mod config;
 pub mod object;
+pub mod operate;
 pub mod range;
 pub mod report;
 pub mod secret;

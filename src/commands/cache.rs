@@ -1,0 +1,301 @@
+//! `larder cache`: what an edge keeps and how its devices do, and what an operator tells it to forget, to check, to take back.
+
+use std::io::{IsTerminal as _, Write as _, stderr, stdin};
+
+use anyhow::{Context as _, anyhow, bail, ensure};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use wire::operate::{Purge, Restore, Step, Verified, What};
+
+use super::print_json;
+use crate::{
+    admin::Admin,
+    cli::{AdminArgs, CacheArgs, CacheCommand, CacheDevicesArgs, CachePurgeArgs, CacheStatArgs, CacheVerifyArgs, Misuse},
+    config::{ConfigFile, Role},
+};
+
+pub(super) async fn run(args: CacheArgs) -> anyhow::Result<()> {
+    match args.command {
+        CacheCommand::Stat(args) => stat(&args).await,
+        CacheCommand::Devices(args) => devices(&args).await,
+        CacheCommand::Purge(args) => purge(&args).await,
+        CacheCommand::Verify(args) => verify(args).await,
+    }
+}
+
+/// The edge that is meant.
+async fn admin(args: &AdminArgs) -> anyhow::Result<Admin> {
+    let Some(file) = &args.config else { return Admin::new(&args.admin).await.map_err(misuse) };
+    let mut addr = read(file)?.admin_listen;
+    ensure!(addr.port() != 0, "admin_listen in {} takes any free port; say where the edge is with --admin", file.display());
+    if addr.ip().is_unspecified() {
+        addr.set_ip(if addr.is_ipv4() { std::net::Ipv4Addr::LOCALHOST.into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    }
+    Admin::new(&format!("http://{addr}")).await
+}
+
+fn misuse(error: anyhow::Error) -> anyhow::Error {
+    Misuse(format!("--admin: {error:#}")).into()
+}
+
+fn read(file: &std::path::Path) -> anyhow::Result<edge::config::Config> {
+    Ok(ConfigFile::open(file, Some(Role::Edge))?.read(edge::config::Config::read)?.0)
+}
+
+async fn stat(args: &CacheStatArgs) -> anyhow::Result<()> {
+    let stat: Value = admin(&args.admin).await?.get("/cache/stat").await?;
+    if args.json {
+        return print_json(&stat);
+    }
+    for (title, lines) in [("RAM", ram(&stat)), ("SSD", ssd(&stat))] {
+        say!("{title}");
+        for (name, value) in lines {
+            say!("  {name:16} {value}");
+        }
+    }
+    Ok(())
+}
+
+/// A tier's lines: what is told, and the figure. An edge of another version may lack some.
+type Figures = Vec<(&'static str, String)>;
+
+fn number(tier: &Value, name: &str) -> u64 {
+    tier[name].as_u64().unwrap_or(0)
+}
+
+fn count(tier: &Value, name: &str) -> String {
+    HumanCount(number(tier, name)).to_string()
+}
+
+fn bytes(tier: &Value, name: &str) -> String {
+    HumanBytes(number(tier, name)).to_string()
+}
+
+/// "75.0 %", or what there is to say where nothing happened yet.
+fn share(part: u64, all: u64) -> String {
+    if all == 0 { "none yet".into() } else { format!("{:.1} %", part as f64 * 100.0 / all as f64) }
+}
+
+fn ram(stat: &Value) -> Figures {
+    let (ram, ssd) = (&stat["ram"], &stat["ssd"]);
+    let (hits, misses) = (number(ram, "hits"), number(ram, "misses"));
+    let from_ram = number(ram, "bytes_ram");
+    let moved = from_ram + number(ssd, "bytes_hit") + number(ram, "bytes_filled");
+    vec![
+        ("hits", format!("{} of {} slices ({})", HumanCount(hits), HumanCount(hits + misses), share(hits, hits + misses))),
+        ("bytes", format!("{} of {} from all tiers ({})", HumanBytes(from_ram), HumanBytes(moved), share(from_ram, moved))),
+        ("misses", format!("{}, of which {} waited for a fill under way", HumanCount(misses), count(ram, "collapsed"))),
+        ("holds", format!("{} slices; {} objects are known", count(ram, "slices"), count(ram, "objects"))),
+        (
+            "budget",
+            format!(
+                "{} of {} in use ({})",
+                bytes(ram, "ram_bytes"),
+                bytes(ram, "ram_bytes_max"),
+                share(number(ram, "ram_bytes"), number(ram, "ram_bytes_max"))
+            ),
+        ),
+        ("evictions", count(ram, "evictions")),
+        (
+            "fills",
+            format!(
+                "{} brought {}; {} failed, {} of them for want of memory; {} under way",
+                count(ram, "fills"),
+                bytes(ram, "bytes_filled"),
+                count(ram, "fill_failures"),
+                count(ram, "refused_busy"),
+                count(ram, "flights")
+            ),
+        ),
+    ]
+}
+
+fn ssd(stat: &Value) -> Figures {
+    let (ram, ssd) = (&stat["ram"], &stat["ssd"]);
+    if ssd.is_null() {
+        return vec![("none", "cache.devices is empty".into())];
+    }
+    let (hits, misses, from_ssd) = (number(ssd, "hits"), number(ssd, "misses"), number(ssd, "bytes_hit"));
+    let moved = number(ram, "bytes_ram") + from_ssd + number(ram, "bytes_filled");
+    let (devices, none) = (ssd["devices"].as_array(), Vec::new());
+    let devices = devices.unwrap_or(&none);
+    let sum = |name: &str| devices.iter().map(|device| number(device, name)).sum::<u64>();
+    let mut lines = vec![
+        ("driver", ssd["io"].as_str().unwrap_or("unknown").to_owned()),
+        ("hits", format!("{} of {} slices ({})", HumanCount(hits), HumanCount(hits + misses), share(hits, hits + misses))),
+        ("bytes", format!("{} of {} from all tiers ({})", HumanBytes(from_ssd), HumanBytes(moved), share(from_ssd, moved))),
+        ("rejected", format!("{} found, but another version, purged or unreadable", count(ssd, "rejected"))),
+        ("holds", format!("{} slices; the index takes {}", count(ssd, "slices"), bytes(ssd, "index_bytes"))),
+        (
+            "devices",
+            format!(
+                "{} of {} in use ({}), {} of it planned",
+                HumanBytes(sum("bytes_used")),
+                HumanBytes(sum("bytes")),
+                share(sum("bytes_used"), sum("bytes")),
+                HumanBytes(sum("bytes_planned"))
+            ),
+        ),
+        ("admitted", bytes(ssd, "bytes_admitted")),
+        ("queue", format!("{} to be written", bytes(ssd, "bytes_queued"))),
+        ("evictions", format!("{}; {} slices were written again", count(ssd, "evictions"), count(ssd, "reinsertions"))),
+        (
+            "amplification",
+            stat["write_amplification"]
+                .as_f64()
+                .map_or("none yet".into(), |ratio| format!("{ratio:.2} bytes written per byte admitted")),
+        ),
+        ("purges", format!("{} may still cover something", count(ssd, "purges"))),
+    ];
+    let refused = ssd["refused"].as_array().into_iter().flatten();
+    let refused: Vec<_> =
+        refused.filter_map(|pair| Some(format!("{} {}", HumanCount(pair[1].as_u64()?), pair[0].as_str()?))).collect();
+    lines.push(("refused", if refused.is_empty() { "none".into() } else { refused.join(", ") }));
+    lines
+}
+
+async fn devices(args: &CacheDevicesArgs) -> anyhow::Result<()> {
+    let admin = admin(&args.admin).await?;
+    if let Some(device) = &args.restore {
+        let restored: Restore = admin.post("/cache/devices/restore", &Restore { device: device.clone() }).await?;
+        if args.json {
+            return print_json(&restored);
+        }
+        say!("{} is taken back: it reads and writes again, and what is on it counts", restored.device.display());
+        return Ok(());
+    }
+    let told: Value = admin.get("/cache/devices").await?;
+    if args.json {
+        return print_json(&told);
+    }
+    let devices = told["devices"].as_array().context("the edge's answer is not understood")?;
+    if devices.is_empty() {
+        say!("this edge has no devices (cache.devices)");
+    }
+    for device in devices {
+        for line in device_lines(device) {
+            say!("{line}");
+        }
+    }
+    Ok(())
+}
+
+fn device_lines(device: &Value) -> Vec<String> {
+    let latency = |p50: &str, p99: &str| {
+        let shown = |name: &str| device[name].as_u64().map_or("none yet".into(), |us| format!("{us} µs"));
+        format!("half within {}, 99 of 100 within {}", shown(p50), shown(p99))
+    };
+    let state = &device["state"];
+    let is_given_up = state["state"] == "given_up";
+    let name = if is_given_up { "GIVEN UP" } else { state["state"].as_str().unwrap_or("unknown") };
+    let mut lines = vec![
+        format!("{}  {name}", device["path"].as_str().unwrap_or_default()),
+        format!(
+            "  size    {}, of which {} used, {} of it planned; {} segments",
+            bytes(device, "bytes"),
+            bytes(device, "bytes_used"),
+            bytes(device, "bytes_planned"),
+            count(device, "segments")
+        ),
+        format!("  reads   {}; {}", bytes(device, "bytes_read"), latency("read_us_p50", "read_us_p99")),
+        format!("  writes  {}; {}", bytes(device, "bytes_written"), latency("write_us_p50", "write_us_p99")),
+        format!("  errors  {}; {} operations under way", count(device, "errors"), count(device, "depth")),
+    ];
+    if is_given_up {
+        let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
+        lines.push(format!("  why     {} ({})", text(&state["reason"]), text(&device["given_up_since"])));
+        lines.push(format!("  then    once it is mended: larder cache devices --restore {}", text(&device["path"])));
+    }
+    lines
+}
+
+async fn purge(args: &CachePurgeArgs) -> anyhow::Result<()> {
+    let what = args.object.iter().cloned().map(What::Object).chain(args.prefix.iter().cloned().map(What::Prefix));
+    let mut purge: Vec<_> = what.chain(args.tag.iter().cloned().map(What::Tag)).collect();
+    if args.all {
+        purge.push(What::All);
+        if !args.yes && !is_sure()? {
+            bail!("nothing is purged");
+        }
+    }
+    let Purge { purge } = admin(&args.admin).await?.post("/cache/purge", &Purge { purge }).await?;
+    if args.json {
+        return print_json(&json!({ "purged": purge }));
+    }
+    for what in &purge {
+        match what {
+            What::Object(path) => say!("purged the object {path}"),
+            What::Prefix(prefix) => say!("purged all objects whose paths begin with {prefix}"),
+            What::Tag(tag) => say!("purged all objects with the tag {tag}"),
+            What::All => say!("purged everything"),
+        }
+    }
+    say!(
+        "It holds from the next request on, also for what is being filled now, and it is written down, so it outlasts a restart."
+    );
+    Ok(())
+}
+
+fn is_sure() -> anyhow::Result<bool> {
+    if !stdin().is_terminal() {
+        return Err(Misuse("--all needs --yes where nobody can be asked".into()).into());
+    }
+    eprint!("All that this edge holds will be fetched again from its origin. Purge everything? Type yes: ");
+    stderr().flush()?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+async fn verify(args: CacheVerifyArgs) -> anyhow::Result<()> {
+    let bar = progress_bar()?;
+    let verified = match (&args.admin.config, args.offline) {
+        (None, true) => return Err(Misuse("--offline needs --config: the devices stand there".into()).into()),
+        (Some(file), true) => {
+            let (config, bar) = (read(file)?, bar.clone());
+            let verifying = tokio::task::spawn_blocking(move || {
+                edge::verify_offline(&config, |bytes, bytes_max| show(&bar, bytes, bytes_max))
+            });
+            verifying.await?.map_err(|error| anyhow!(error))?
+        }
+        (_, false) => online(&admin(&args.admin).await?, &bar).await?,
+    };
+    bar.finish_and_clear();
+    let Verified { segments, slices, bytes, fault_count, faults } = &verified;
+    if args.json {
+        print_json(&verified)?;
+    } else {
+        faults.iter().try_for_each(|fault| {
+            say!("{fault}");
+            anyhow::Ok(())
+        })?;
+        say!("{} slices ({}) in {} segments are right", HumanCount(*slices), HumanBytes(*bytes), HumanCount(*segments));
+    }
+    match fault_count {
+        0 => Ok(()),
+        1 => bail!("one fault; it is not served to anybody"),
+        many => bail!("{many} faults; none of it is served to anybody"),
+    }
+}
+
+async fn online(admin: &Admin, bar: &ProgressBar) -> anyhow::Result<Verified> {
+    let mut lines = admin.post_for_lines("/cache/verify", &json!({})).await?;
+    while let Some(step) = lines.next().await? {
+        match step {
+            Step::Progress { bytes, bytes_max } => show(bar, bytes, bytes_max),
+            Step::Verified(verified) => return Ok(verified),
+        }
+    }
+    bail!("the edge ended before it had verified everything")
+}
+
+/// On standard error, and only where that is a terminal.
+fn progress_bar() -> anyhow::Result<ProgressBar> {
+    let style = ProgressStyle::with_template("verifying {bar:40} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")?;
+    Ok(ProgressBar::new(0).with_style(style))
+}
+
+fn show(bar: &ProgressBar, bytes: u64, bytes_max: u64) {
+    bar.set_length(bytes_max);
+    bar.set_position(bytes);
+}
