@@ -297,7 +297,7 @@ Examples:
   larder cache purge --prefix /titles/2c26/
   larder cache verify
 
-They talk to the edge's admin_listen, which is http://127.0.0.1:9440 unless its configuration says otherwise.
+They talk to the edge's admin_listen: http://127.0.0.1:9440 unless its configuration says otherwise.
 Exit codes: 0 done, 1 faults found or failed, 2 wrong arguments or configuration.";
 
 #[derive(Debug, Args)]
@@ -352,8 +352,8 @@ Examples:
   larder cache devices
   larder cache devices --restore /dev/nvme1n1
 
-A device that failed is given up until an operator says otherwise, also after a restart. Restore it once it is mended: what
-is on it counts again, as far as it is right.";
+A device that failed is given up until an operator says otherwise, also after a restart. Restore it
+once it is mended: what is on it counts again, as far as it is right.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CacheDevicesArgs {
@@ -374,8 +374,8 @@ Examples:
   larder cache purge --tag film-17
   larder cache purge --all --yes
 
-It holds from the next request on, also for what is being filled, and outlasts a restart. It takes the same time however
-much it covers. Bytes that are on their way to a viewer go on.";
+It holds from the next request on, also for what is being filled, and outlasts a restart. It takes
+the same time however much it covers. Bytes that are on their way to a viewer go on.";
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true).multiple(true).args(["object", "prefix", "tag", "all"]))]
@@ -407,8 +407,8 @@ Examples:
   larder cache verify
   larder cache verify --offline --config /etc/larder/edge.toml
 
-Beside a running edge it reads at the pace that viewers leave. With --offline the edge must be stopped. Whatever is
-wrong is listed and is exit code 1; it was never served, since each range is checked when it is read.";
+With --offline the edge must be stopped. Whatever is wrong is listed and is exit code 1; it was never
+served, since each range is checked when it is read.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CacheVerifyArgs {

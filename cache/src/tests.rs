@@ -99,7 +99,7 @@ impl Source for Fake {
 }
 
 fn cache(ram_bytes: u64) -> Cache {
-    Cache::new(Config { ram_bytes, slice_bytes: SLICE, policy: Policy::Lru, memory_wait_max: Duration::from_millis(50) })
+    Cache::new(Config { ram_bytes, slice_bytes: SLICE, policy: Policy::Lru, memory_wait_max: Duration::from_millis(50), disk: None })
 }
 
 fn key() -> Arc<str> {

@@ -4,6 +4,9 @@
 
 mod ssd;
 
+#[cfg(test)]
+pub(crate) use ssd::tests::two_devices;
+
 use std::{
     collections::BTreeMap,
     sync::{

@@ -119,9 +119,14 @@ mod tests {
         match target {
             "config" => vec![include_bytes!("../../config/edge.toml").to_vec()],
             "object_path" => vec![b"/titles/0a1b/v720/00001.m4s".to_vec(), b"/files/a~b=c/d.e".to_vec()],
-            "range" => ["range: bytes=0-499", "range:bytes=-5\nif-range:\"v1\"", "if-none-match:W/\"v1\", \"a,b\"\nif-match:*"]
-                .map(|lines| [&1000u64.to_le_bytes(), lines.as_bytes()].concat())
-                .to_vec(),
+            "range" => [
+                "range: bytes=0-499",
+                "range:bytes=0-1,5-9, -3",
+                "range:bytes=-5\nif-range:\"v1\"",
+                "if-none-match:W/\"v1\", \"a,b\"\nif-match:*",
+            ]
+            .map(|lines| [&1000u64.to_le_bytes(), lines.as_bytes()].concat())
+            .to_vec(),
             "title" => vec![include_bytes!("../corpus/title.json").to_vec()],
             "token" => {
                 let key = SigningKey::generate(Algorithm::EdDsa, "k").expect("a key");

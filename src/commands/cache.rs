@@ -181,9 +181,12 @@ async fn devices(args: &CacheDevicesArgs) -> anyhow::Result<()> {
 }
 
 fn device_lines(device: &Value) -> Vec<String> {
-    let latency = |p50: &str, p99: &str| {
-        let shown = |name: &str| device[name].as_u64().map_or("none yet".into(), |us| format!("{us} µs"));
-        format!("half within {}, 99 of 100 within {}", shown(p50), shown(p99))
+    let latency = |operations: &str, p50: &str, p99: &str| {
+        let buckets = device[operations]["buckets"].as_array();
+        let done: u64 = buckets.into_iter().flatten().filter_map(Value::as_u64).sum();
+        let shown = |name: &str| device[name].as_u64().map_or("more than 8 s".into(), |us| format!("{us} µs"));
+        let latency = format!("{} operations; half in {}, 99 of 100 in {}", HumanCount(done), shown(p50), shown(p99));
+        if done == 0 { "no operations".into() } else { latency }
     };
     let state = &device["state"];
     let is_given_up = state["state"] == "given_up";
@@ -197,8 +200,8 @@ fn device_lines(device: &Value) -> Vec<String> {
             bytes(device, "bytes_planned"),
             count(device, "segments")
         ),
-        format!("  reads   {}; {}", bytes(device, "bytes_read"), latency("read_us_p50", "read_us_p99")),
-        format!("  writes  {}; {}", bytes(device, "bytes_written"), latency("write_us_p50", "write_us_p99")),
+        format!("  reads   {} by {}", bytes(device, "bytes_read"), latency("reads", "read_us_p50", "read_us_p99")),
+        format!("  writes  {} by {}", bytes(device, "bytes_written"), latency("writes", "write_us_p50", "write_us_p99")),
         format!("  errors  {}; {} operations under way", count(device, "errors"), count(device, "depth")),
     ];
     if is_given_up {
@@ -298,4 +301,76 @@ fn progress_bar() -> anyhow::Result<ProgressBar> {
 fn show(bar: &ProgressBar, bytes: u64, bytes_max: u64) {
     bar.set_length(bytes_max);
     bar.set_position(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(figures: Figures) -> Vec<String> {
+        figures.into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+    }
+
+    #[test]
+    fn both_tiers_are_told_in_figures_that_are_easy_to_read() {
+        let stat = json!({
+            "ram": {
+                "hits": 3, "misses": 1, "collapsed": 1, "bytes_ram": 3072, "bytes_filled": 512, "slices": 1234, "objects": 7, "evictions": 2,
+                "ram_bytes": 1024, "ram_bytes_max": 4096, "fills": 5, "fill_failures": 2, "refused_busy": 1, "flights": 1,
+            },
+            "ssd": {
+                "io": "io_uring", "hits": 1, "misses": 3, "bytes_hit": 512, "rejected": 1, "slices": 10, "index_bytes": 160, "bytes_admitted": 2048,
+                "bytes_queued": 1024, "evictions": 4, "reinsertions": 5, "purges": 6, "refused": [["queue", 8], ["admission", 9]],
+                "devices": [{ "bytes": 100, "bytes_used": 50, "bytes_planned": 25 }, { "bytes": 300, "bytes_used": 50, "bytes_planned": 0 }],
+            },
+            "write_amplification": 1.25,
+        });
+        let told = lines(ram(&stat));
+        for line in [
+            "hits: 3 of 4 slices (75.0 %)",
+            "bytes: 3.00 KiB of 4.00 KiB from all tiers (75.0 %)",
+            "misses: 1, of which 1 waited for a fill under way",
+            "holds: 1,234 slices; 7 objects are known",
+            "budget: 1.00 KiB of 4.00 KiB in use (25.0 %)",
+            "fills: 5 brought 512 B; 2 failed, 1 of them for want of memory; 1 under way",
+        ] {
+            assert!(told.iter().any(|told| told == line), "no {line:?} in {told:#?}");
+        }
+        let told = lines(ssd(&stat));
+        for line in [
+            "driver: io_uring",
+            "hits: 1 of 4 slices (25.0 %)",
+            "bytes: 512 B of 4.00 KiB from all tiers (12.5 %)",
+            "holds: 10 slices; the index takes 160 B",
+            "devices: 100 B of 400 B in use (25.0 %), 25 B of it planned",
+            "queue: 1.00 KiB to be written",
+            "evictions: 4; 5 slices were written again",
+            "amplification: 1.25 bytes written per byte admitted",
+            "purges: 6 may still cover something",
+            "refused: 8 queue, 9 admission",
+        ] {
+            assert!(told.iter().any(|told| told == line), "no {line:?} in {told:#?}");
+        }
+        assert_eq!(share(0, 0), "none yet");
+    }
+
+    #[test]
+    fn a_device_that_was_given_up_says_why_and_what_to_do() {
+        let device = json!({
+            "path": "/dev/nvme1n1", "state": { "state": "given_up", "reason": "a read failed: EIO" }, "bytes": 4096, "bytes_used": 2048,
+            "bytes_planned": 1024, "segments": 4, "bytes_read": 10, "bytes_written": 0,
+            "reads": { "buckets": [0, 0, 3, 1], "sum_us": 9 }, "writes": { "buckets": [0, 0], "sum_us": 0 }, "errors": 3, "depth": 0, "read_us_p50": 128,
+            "read_us_p99": null, "given_up_since": "Thu, 01 Jan 1970 00:00:00 GMT",
+        });
+        let expected = [
+            "/dev/nvme1n1  GIVEN UP",
+            "  size    4.00 KiB, of which 2.00 KiB used, 1.00 KiB of it planned; 4 segments",
+            "  reads   10 B by 4 operations; half in 128 µs, 99 of 100 in more than 8 s",
+            "  writes  0 B by no operations",
+            "  errors  3; 0 operations under way",
+            "  why     a read failed: EIO (Thu, 01 Jan 1970 00:00:00 GMT)",
+            "  then    once it is mended: larder cache devices --restore /dev/nvme1n1",
+        ];
+        assert_eq!(device_lines(&device), expected);
+    }
 }

@@ -334,7 +334,7 @@ fn a_film_is_ingested_once_and_catalogued() {
     assert_eq!(first.json(), second.json());
     assert!(first.json()["renditions"].as_array().is_some_and(|renditions| renditions.len() >= 2), "{first:?}");
 
-    fs::write(site.path("operator"), "some other secret, not the right one").expect("writes");
+    fs::write(site.path("operator"), "some-other-secret-not-the-right-one").expect("writes");
     said(&mut site.ingest(&path)).failed(1, &["401"]);
     assert!(control.stop().success());
 }

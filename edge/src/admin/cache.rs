@@ -268,6 +268,34 @@ mod tests {
     }
 
     #[test]
+    fn devices_are_told_with_latencies_in_two_numbers_and_why_one_was_given_up() {
+        let told = devices(Some(crate::metrics::two_devices()));
+        let (first, other) = (&told["devices"][0], &told["devices"][1]);
+        assert_eq!(
+            (&told["io"], &first["path"], &first["state"]),
+            (&json!("threads"), &json!("/dev/a"), &json!({ "state": "serving" }))
+        );
+        for (name, value) in [
+            ("bytes", json!(100)),
+            ("bytes_used", json!(90)),
+            ("bytes_planned", json!(80)),
+            ("segments", json!(7)),
+            ("depth", json!(6)),
+            ("bytes_read", json!(5)),
+            ("bytes_written", json!(30)),
+            ("errors", json!(3)),
+            ("read_us_p50", json!(32)),
+            ("read_us_p99", Value::Null),
+            ("write_us_p50", Value::Null),
+            ("given_up_since", Value::Null),
+        ] {
+            assert_eq!(first[name], value, "{name}");
+        }
+        assert_eq!((&other["state"]["state"], &other["state"]["reason"]), (&json!("given_up"), &json!("EIO")));
+        assert_eq!(other["given_up_since"], "Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+
+    #[test]
     fn dates_are_told_as_far_as_http_can_tell_them() {
         assert_eq!(date(UNIX_EPOCH + Duration::from_secs(784_111_777)).as_deref(), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
         assert_eq!(date(UNIX_EPOCH - Duration::from_secs(1)), None);

@@ -106,13 +106,13 @@ fn histogram(latency: &Latency) -> Histogram {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::SystemTime;
 
     use super::*;
 
-    #[test]
-    fn all_that_the_tier_tells_is_on_the_page() {
+    /// A tier of two devices, one of them given up, with another number in each place.
+    pub(crate) fn two_devices() -> DiskStats {
         let mut reads = Latency::default();
         reads.buckets[0] = 2;
         reads.buckets[2] = 1;
@@ -134,7 +134,7 @@ mod tests {
         };
         let given_up = DeviceState::GivenUp { reason: "EIO".into(), since: SystemTime::UNIX_EPOCH };
         let other = DeviceStats { path: "/c/b".into(), state: given_up, ..device.clone() };
-        let stats = DiskStats {
+        DiskStats {
             io: "threads",
             slices: 1,
             index_bytes: 2,
@@ -149,9 +149,13 @@ mod tests {
             bytes_queued: 12,
             purges: 13,
             devices: vec![device, other],
-        };
+        }
+    }
+
+    #[test]
+    fn all_that_the_tier_tells_is_on_the_page() {
         let mut page = Page::default();
-        write(&stats, &mut page).unwrap();
+        write(&two_devices(), &mut page).unwrap();
         let text = page.text().unwrap();
         for line in [
             "larder_edge_ssd_hits_total 3",
