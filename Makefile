@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test web build lint docs bench tools-build tools-web tools-demo tools-test
+.PHONY: help demo test web build lint docs bench tools-build tools-web tools-demo tools-test tools-bench
 
 export LARDER_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/larder
 export CARGO_TARGET_DIR ?= $(LARDER_CACHE)/target
@@ -25,7 +25,7 @@ help:
 	@echo 'make web     the player alone'
 	@echo 'make lint    formatting and clippy'
 	@echo 'make docs    the documentation of the code'
-	@echo 'make bench   the benchmarks'
+	@echo 'make bench   the benchmarks, with their peers beside them'
 
 demo: tools-demo build
 	@$(CARGO_TARGET_DIR)/release/larder demo $(if $(INPUT),--input '$(INPUT)') $(if $(ONCE),--once) $(ARGS)
@@ -51,9 +51,9 @@ lint: tools-build
 docs: tools-build
 	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps $(CRATES:%=-p %)
 
-bench: tools-build
+bench: tools-bench
 	@for bench in benches/src/bin/*.rs; do \
-	    cargo run $(CARGO_FLAGS) --quiet -p benches --bin "$$(basename "$$bench" .rs)"; \
+	    cargo run $(CARGO_FLAGS) --quiet -p benches --features peers --bin "$$(basename "$$bench" .rs)"; \
 	done
 
 # npm writes this file when it has installed everything.
@@ -76,3 +76,6 @@ tools-demo:
 
 tools-test:
 	@tools/install.sh build web media browser python
+
+tools-bench:
+	@tools/install.sh build bench

@@ -2,11 +2,16 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use cache::Policy;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use edge::http::Protocol;
 use ipnet::IpNet;
 use tracing::Level;
-use wire::{config::Seconds, title::TitleId, token::Algorithm};
+use wire::{
+    config::{Bytes, Seconds},
+    title::TitleId,
+    token::Algorithm,
+};
 
 use crate::config::Role;
 
@@ -62,6 +67,9 @@ pub(crate) enum Command {
     /// Sign a URL, or make a signing key
     #[command(after_help = SIGN)]
     Sign(SignArgs),
+    /// Run a trace of requests through the cache's policies and say how much of it a cache of some size would have served
+    #[command(after_help = REPLAY)]
+    Replay(ReplayArgs),
     /// Fetch a URL over HTTP/1.1, 2 or 3 and say how it came
     #[command(after_help = FETCH)]
     Fetch(FetchArgs),
@@ -417,6 +425,51 @@ pub(crate) struct CacheVerifyArgs {
     /// Read the devices of a stopped edge; needs --config
     #[arg(long, requires = "config")]
     pub(crate) offline: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const REPLAY: &str = "\
+Examples:
+  larder replay requests.csv.gz --ram 1GiB --ssd 20GiB
+  larder replay requests.csv.gz --compare --sizes 5GiB,10GiB,20GiB,40GiB,80GiB,160GiB
+  larder replay wiki.oracleGeneral.zst --ram 0 --ssd 500GiB --limit 10000000 --json
+
+A trace is lines of time,object,kilobytes (1000 bytes), or libCacheSim's oracleGeneral; plain, gzip or zstd. A request is for the
+first bytes of its object. No byte is read or written: policies are asked, and hits are counted. Memory: about 40 bytes for each
+object of the trace and 180 for each slice that the cache holds; with --compare that for each size and policy, and besides 12 for
+each slice whenever it is asked for and 80 for each slice that there is: --limit bounds it.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The trace
+    #[arg(value_name = "TRACE")]
+    pub(crate) trace: PathBuf,
+    /// RAM for slices; 0 for none
+    #[arg(long, value_name = "BYTES", default_value = "1GiB")]
+    pub(crate) ram: Bytes,
+    /// The SSD; 0 for none
+    #[arg(long, value_name = "BYTES", default_value = "0")]
+    pub(crate) ssd: Bytes,
+    /// Who leaves when RAM is full: s3fifo, sieve, lfu, lru or fifo
+    #[arg(long, value_name = "POLICY", default_value_t = cache::Config::default().policy)]
+    pub(crate) policy: Policy,
+    /// Bytes per slice
+    #[arg(long, value_name = "BYTES", default_value = "1MiB")]
+    pub(crate) slice: Bytes,
+    /// Bytes per segment of the SSD
+    #[arg(long, value_name = "BYTES", default_value = "64MiB")]
+    pub(crate) segment: Bytes,
+    /// Compare each tier alone with LRU, FIFO, S3-FIFO, SIEVE and W-TinyLFU of the same size, and with one that knows the future
+    #[arg(long)]
+    pub(crate) compare: bool,
+    /// Sizes to compare at [default: that of --ssd, or of --ram]
+    #[arg(long, value_name = "BYTES,…", value_delimiter = ',', requires = "compare")]
+    pub(crate) sizes: Vec<Bytes>,
+    /// Only the first N requests
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u64>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

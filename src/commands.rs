@@ -15,6 +15,7 @@ mod edge;
 mod fetch;
 mod ingest;
 mod origin;
+mod replay;
 mod sign;
 
 use anyhow::Context as _;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Command::Check(args) => check::run(&args),
             Command::Demo(args) => demo::run(args).await,
             Command::Ingest(args) => ingest::run(args).await,
+            Command::Replay(args) => replay::run(&args),
             Command::Sign(args) => sign::run(&args),
             Command::Fetch(args) => fetch::run(args).await,
             Command::Cache(args) => cache::run(args).await,

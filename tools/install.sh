@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Installs what is asked for and missing, and says so; does nothing where all is there.
 #
-#   tools/install.sh build|media|web|browser|python …
+#   tools/install.sh build|media|web|browser|python|bench …
 #
-# build: a C compiler, rustfmt, clippy. media: ffmpeg. web: node and npm. browser: Chromium. python: what tests/foreign needs.
+# build: a C compiler, rustfmt, clippy. media: ffmpeg. web: node and npm. browser: Chromium. python: what tests/foreign needs. bench: fio.
 #
 # Debian packages come by apt-get, as root or with sudo; a newer node where Debian's is too old, and the Python packages of
 # the tests, go to the cache directory ($LARDER_CACHE) and nowhere else.
@@ -31,6 +31,7 @@ for what in "$@"; do
         web) node_is_new || need node nodejs; need npm npm ;;
         browser) need "${CHROMIUM:-chromium}" chromium; [ -d /usr/share/fonts/truetype ] || packages+=(fonts-dejavu-core) ;;
         python) python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv) ;;
+        bench) need fio fio ;;
         *) echo "install.sh: what is $what?" >&2; exit 2 ;;
     esac
 done

@@ -14,6 +14,10 @@ use foyer_memory::{Cache, CacheBuilder, EvictionConfig, FifoConfig, LfuConfig, L
 
 use crate::slab::Slab;
 
+/// The part of RAM for slices that were not asked for again yet, under S3-FIFO: the worst case over all kinds of traffic is least with it
+/// (`docs/decisions/0010-what-each-tier-keeps.md`).
+const SMALL_QUEUE: f64 = 0.25;
+
 /// Who leaves when RAM is full. All are foyer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
@@ -32,6 +36,25 @@ pub enum Policy {
 impl Policy {
     const NAMES: [(Self, &str); 5] =
         [(Self::S3Fifo, "s3fifo"), (Self::Sieve, "sieve"), (Self::Lfu, "lfu"), (Self::Lru, "lru"), (Self::Fifo, "fifo")];
+
+    /// As the RAM tier runs it.
+    pub(crate) fn eviction(self) -> EvictionConfig {
+        match self {
+            Self::S3Fifo => S3FifoConfig { small_queue_capacity_ratio: SMALL_QUEUE, ..S3FifoConfig::default() }.into(),
+            other => other.of_foyer(),
+        }
+    }
+
+    /// As foyer has it by default.
+    pub(crate) fn of_foyer(self) -> EvictionConfig {
+        match self {
+            Self::S3Fifo => S3FifoConfig::default().into(),
+            Self::Sieve => SieveConfig.into(),
+            Self::Lfu => LfuConfig::default().into(),
+            Self::Lru => LruConfig::default().into(),
+            Self::Fifo => FifoConfig::default().into(),
+        }
+    }
 }
 
 impl fmt::Display for Policy {
@@ -84,19 +107,12 @@ impl EventListener for Evictions {
 impl Memory {
     pub(crate) fn new(policy: Policy, bytes_max: u64, slice_bytes: usize) -> Self {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let eviction: EvictionConfig = match policy {
-            Policy::S3Fifo => S3FifoConfig::default().into(),
-            Policy::Sieve => SieveConfig.into(),
-            Policy::Lfu => LfuConfig::default().into(),
-            Policy::Lru => LruConfig::default().into(),
-            Policy::Fifo => FifoConfig::default().into(),
-        };
         let evictions = Arc::new(Evictions::default());
         let table = CacheBuilder::new(bytes_max)
             .with_name("ram")
             // Each shard has its share of the bytes, so a shard must hold many slices for the policy to mean anything.
             .with_shards((bytes_max / slice_bytes / 64).clamp(1, 16))
-            .with_eviction_config(eviction)
+            .with_eviction_config(policy.eviction())
             .with_weighter(|_: &Key, slab: &Arc<Slab>| slab.bytes_charged())
             .with_event_listener(evictions.clone())
             .build();
@@ -113,6 +129,11 @@ impl Memory {
 
     pub(crate) fn keep(&self, generation: u64, index: u64, slab: Arc<Slab>) {
         self.table.insert(Key { generation, index }, slab);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn clear(&self) {
+        self.table.clear();
     }
 
     pub(crate) fn slices(&self) -> u64 {

@@ -1,14 +1,20 @@
 //! What is known of objects: the current generation by key, under a byte budget of its own.
+//!
+//! What was learnt carries the purge number that was current when the asking began, and is not found any more once a purge covers it. Purges are noted
+//! and versions filed under one lock, so that nothing which was asked for before a purge is filed as if it had come after it.
 
 use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use foyer_memory::{Cache, CacheBuilder, LruConfig};
+use parking_lot::Mutex;
+
+use crate::purge::{Purge, Purges};
 
 /// Everything that is the same for all slices of one version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +51,33 @@ impl Generation {
 pub(crate) struct Known {
     pub(crate) id: u64,
     pub(crate) generation: Arc<Generation>,
-    vouched_at: Instant,
+    /// The purge number that it was learnt at.
+    pub(crate) number: u64,
+    pub(crate) vouched: Vouched,
+}
+
+/// When a source last vouched for a version: by the wall clock, which outlasts a restart, and by the clock that never jumps.
+#[derive(Clone, Copy)]
+pub(crate) struct Vouched {
+    pub(crate) at: SystemTime,
+    noted: Instant,
+    /// How long ago it was when it was noted.
+    past: Duration,
+}
+
+impl Vouched {
+    pub(crate) fn now() -> Self {
+        Self { at: SystemTime::now(), noted: Instant::now(), past: Duration::ZERO }
+    }
+
+    /// What is written down may come from a clock that was wrong: what lies in the future is as old as can be.
+    pub(crate) fn written_down(at: SystemTime) -> Self {
+        Self { at, noted: Instant::now(), past: at.elapsed().unwrap_or(Duration::MAX) }
+    }
+
+    fn ago(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.noted).saturating_add(self.past)
+    }
 }
 
 impl Known {
@@ -54,61 +86,122 @@ impl Known {
     }
 
     pub(crate) fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.vouched_at).saturating_add(self.generation.initial_age)
+        self.vouched.ago(now).saturating_add(self.generation.initial_age)
     }
+
+    fn same_bytes(&self, other: &Generation) -> bool {
+        self.generation.same_bytes(other)
+    }
+}
+
+/// What came of filing a version.
+pub(crate) struct Learnt {
+    pub(crate) known: Known,
+    /// The number of the purge that the version before it was given.
+    pub(crate) purged: Option<u64>,
 }
 
 /// The current generation of each object. What is forgotten for want of room is learnt again from the source.
 pub(crate) struct Objects {
     table: Cache<Arc<str>, Known>,
     next_id: AtomicU64,
+    purges: Arc<Purges>,
+    /// Held while a version is filed and while a purge is noted.
+    filing: Mutex<()>,
 }
 
 impl Objects {
-    pub(crate) fn new(bytes_max: u64) -> Self {
+    pub(crate) fn new(bytes_max: u64, purges: Arc<Purges>) -> Self {
         let table = CacheBuilder::new(usize::try_from(bytes_max).unwrap_or(usize::MAX))
             .with_name("objects")
             .with_shards(4)
             .with_eviction_config(LruConfig { high_priority_pool_ratio: 0.0 })
             .with_weighter(|key: &Arc<str>, known: &Known| key.len() + known.generation.weight())
             .build();
-        Self { table, next_id: AtomicU64::new(0) }
+        Self { table, next_id: AtomicU64::new(0), purges, filing: Mutex::default() }
     }
 
+    /// The current version of `key`, unless a purge covers it.
     pub(crate) fn known(&self, key: &str) -> Option<Known> {
-        self.table.get(key).map(|entry| entry.value().clone())
+        self.table.get(key).map(|entry| entry.value().clone()).filter(|known| !self.is_purged(key, known))
     }
 
-    /// Files `generation` as the current one of `key`. The same bytes keep their number, and so their slices.
-    pub(crate) fn learn(&self, key: &Arc<str>, generation: Generation, now: Instant) -> Known {
-        let id = match self.known(key) {
-            Some(known) if known.generation.same_bytes(&generation) => known.id,
-            _ => self.next_id.fetch_add(1, Ordering::Relaxed),
-        };
-        let known = Known { id, generation: Arc::new(generation), vouched_at: now };
-        self.table.insert(key.clone(), known.clone());
-        known
+    pub(crate) fn is_purged(&self, key: &str, known: &Known) -> bool {
+        self.purges.covers(key, &known.generation.tags, known.number)
     }
 
-    /// The source vouched for `known` again.
-    pub(crate) fn renew(&self, key: &Arc<str>, known: &Known, now: Instant) -> Known {
-        let renewed = Known { vouched_at: now, ..known.clone() };
-        self.table.insert(key.clone(), renewed.clone());
-        renewed
-    }
-
-    pub(crate) fn forget(&self, key: &str) {
-        self.table.remove(key);
-    }
-
-    /// Forgets `key` if `id` is still its current generation.
-    pub(crate) fn forget_generation(&self, key: &str, id: u64) {
-        if self.known(key).is_some_and(|known| known.id == id) {
-            self.forget(key);
+    /// Files `generation`, which was asked for at `number` and which the source vouches for now, as the current one of `key`. The same bytes as those that
+    /// are known, or that were `stale`, keep their id, and so their slices.
+    ///
+    /// What a purge covers meanwhile is good for those who asked before the purge, and is not filed. Where another version was known that
+    /// `may_outlast` this run, that is a purge of it.
+    pub(crate) fn learn(
+        &self,
+        key: &Arc<str>,
+        generation: Arc<Generation>,
+        number: u64,
+        stale: Option<&Known>,
+        may_outlast: impl FnOnce(&Known) -> bool,
+    ) -> Learnt {
+        let _filing = self.filing.lock();
+        let current = self.known(key);
+        let same = current.as_ref().into_iter().chain(stale).find(|other| other.same_bytes(&generation));
+        let id = same.map_or_else(|| self.next_id(), |same| same.id);
+        let mut known = Known { id, generation, number, vouched: Vouched::now() };
+        if self.is_purged(key, &known) {
+            return Learnt { known, purged: None };
         }
+        let replaced = current.as_ref().or(stale).filter(|old| old.id != id);
+        let purged = replaced.is_some_and(may_outlast).then(|| self.purges.add(Purge::Object(key.to_string())));
+        // What replaces it is not covered by this purge, and by any later one.
+        known.number = purged.unwrap_or(number);
+        self.table.insert(key.clone(), known.clone());
+        Learnt { known, purged }
+    }
+
+    /// A version that was read from a device, to be filed if it is fresh and nothing newer is known. `None` if it is worth nothing: purged, or
+    /// replaced by another.
+    pub(crate) fn recall(&self, key: &Arc<str>, generation: Generation, number: u64, vouched_at: SystemTime) -> Option<Known> {
+        let _filing = self.filing.lock();
+        if let Some(current) = self.known(key) {
+            return current.same_bytes(&generation).then_some(current);
+        }
+        let vouched = Vouched::written_down(vouched_at);
+        let known = Known { id: self.next_id(), generation: Arc::new(generation), number, vouched };
+        if self.is_purged(key, &known) {
+            return None;
+        }
+        if known.is_fresh(Instant::now()) {
+            self.table.insert(key.clone(), known.clone());
+        }
+        Some(known)
+    }
+
+    /// The source does not have `gone` any more, or, where nothing was known, no version at all. Unless another version is known by now. If what is gone
+    /// `may_outlast` this run that is a purge, whose number this gives.
+    pub(crate) fn forget(&self, key: &str, gone: Option<&Known>, may_outlast: bool) -> Option<u64> {
+        let _filing = self.filing.lock();
+        if self.known(key).is_some_and(|known| gone.is_none_or(|gone| gone.id != known.id)) {
+            return None;
+        }
+        self.table.remove(key);
+        may_outlast.then(|| self.purges.add(Purge::Object(key.to_owned())))
+    }
+
+    /// Makes `purge` hold, and says its number.
+    pub(crate) fn purge(&self, purge: Purge) -> u64 {
+        let _filing = self.filing.lock();
+        if let Purge::Object(key) = &purge {
+            self.table.remove(key.as_str());
+        }
+        self.purges.add(purge)
     }
 
     pub(crate) fn len(&self) -> u64 {
         self.table.entries() as u64
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 }

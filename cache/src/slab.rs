@@ -169,11 +169,17 @@ pub(crate) struct Permit {
 
 struct Wakes(Arc<Budget>);
 
-impl Drop for Wakes {
-    fn drop(&mut self) {
+impl Wakes {
+    fn wake(&self) {
         if self.0.plans_waiting.load(Ordering::SeqCst) > 0 {
             self.0.given_back.notify_waiters();
         }
+    }
+}
+
+impl Drop for Wakes {
+    fn drop(&mut self) {
+        self.wake();
     }
 }
 
@@ -182,6 +188,7 @@ impl Permit {
     fn shrink_to(&mut self, length: usize) {
         let surplus = self.permit.num_permits().saturating_sub(units(length) as usize);
         drop(self.permit.split(surplus));
+        self.budget.wake();
     }
 
     fn bytes(&self) -> usize {
@@ -290,7 +297,7 @@ pub(crate) struct Slab {
     block: Option<Block>,
     /// Where the slice's bytes begin: after the head.
     start: NonNull<u8>,
-    length: usize,
+    length: AtomicUsize,
     filled: AtomicUsize,
     /// Whether its head was written, which happens once.
     recorded: AtomicBool,
@@ -312,13 +319,13 @@ impl Slab {
         // SAFETY: a block has at least the head's bytes.
         let start = unsafe { block.start.add(HEAD_BYTES) };
         let (filled, recorded) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let slab = Arc::new(Self { block: Some(block), start, length, filled, recorded, permit });
+        let slab = Arc::new(Self { block: Some(block), start, length: AtomicUsize::new(length), filled, recorded, permit });
         (slab.clone(), Writer(slab))
     }
 
     /// Bytes that the slice has once it is full.
     pub(crate) fn length(&self) -> usize {
-        self.length
+        self.length.load(Ordering::Relaxed)
     }
 
     /// Bytes written so far.
@@ -339,23 +346,23 @@ impl Slab {
 
     /// The bytes, once it is full.
     pub(crate) fn whole(&self) -> &[u8] {
-        assert!(self.filled() == self.length, "the slice is full");
+        assert!(self.filled() == self.length(), "the slice is full");
         // SAFETY: what is written is never written again.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length()) }
     }
 
     /// The head, the bytes and the padding, to be written to a device. `None` when it was called before; the slice must be full.
     pub(crate) fn record(self: &Arc<Self>, head: &[u8; HEAD_BYTES]) -> Option<IoBuf> {
-        assert!(self.filled() == self.length, "the slice is full");
+        assert!(self.filled() == self.length(), "the slice is full");
         if self.recorded.swap(true, Ordering::AcqRel) {
             return None;
         }
         let buf = IoBuf::of(Keep::Slab { _slab: self.clone() }, self.block.as_ref().expect("not dropped"));
-        let padding = buf.bytes - HEAD_BYTES - self.length;
+        let padding = buf.bytes - HEAD_BYTES - self.length();
         // SAFETY: both are within the block and seen by no reader; this is the only call that gets here.
         unsafe {
             std::ptr::copy_nonoverlapping(head.as_ptr(), buf.start.as_ptr(), HEAD_BYTES);
-            self.start.add(self.length).write_bytes(0, padding);
+            self.start.add(self.length()).write_bytes(0, padding);
         }
         Some(buf)
     }
@@ -390,7 +397,7 @@ impl Writer {
     pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
         let slab = &*self.0;
         let filled = slab.filled.load(Ordering::Relaxed);
-        if bytes.len() > slab.length - filled {
+        if bytes.len() > slab.length() - filled {
             return false;
         }
         // SAFETY: the target is within the block, no reader looks at or after `filled`, and there is one writer.
@@ -408,9 +415,20 @@ impl Writer {
         IoBuf { keep: Keep::Writer(self), start, bytes, region }
     }
 
-    /// Shows all of the slice, which a device has read and somebody has verified.
-    pub(crate) fn loaded(self) {
-        self.0.filled.store(self.0.length, Ordering::Release);
+    /// The same without the head.
+    pub(crate) fn into_io_after_head(self) -> IoBuf {
+        let mut buf = self.into_io();
+        // SAFETY: a block has at least the head's bytes.
+        buf.start = unsafe { buf.start.add(HEAD_BYTES) };
+        buf.bytes -= HEAD_BYTES;
+        buf
+    }
+
+    /// Shows the slice, which a device has read and somebody has verified: its first `length` bytes, which may be fewer than the slab was made for.
+    pub(crate) fn loaded(self, length: usize) {
+        assert!(length <= self.0.length(), "no byte beyond what was read");
+        self.0.length.store(length, Ordering::Relaxed);
+        self.0.filled.store(length, Ordering::Release);
     }
 }
 

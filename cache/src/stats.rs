@@ -60,6 +60,8 @@ pub struct DiskStats {
     pub bytes_hit: u64,
     /// Slices that were found but were not what was wanted: another version, purged, or not to be read.
     pub rejected: u64,
+    /// Slices that were found but not read, because their device had as much to do as may wait for it.
+    pub busy: u64,
     /// Bytes of slices that were taken to be written.
     pub bytes_admitted: u64,
     /// Slices that were not written, by reason.

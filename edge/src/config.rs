@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, thread, time::Duration};
 
 use ::http::{Uri, uri::Scheme};
-use cache::{DeviceConfig, DiskConfig, IoChoice, Policy};
+use cache::{DeviceConfig, DiskConfig, IoChoice, Policy, Rules};
 use wire::config::{Bytes, Document, Seconds};
 
 use crate::http::Limits;
@@ -12,12 +12,16 @@ use crate::http::Limits;
 const WORKERS_MAX: usize = 1024;
 /// The bounds of `cache.slice`, in bytes.
 const SLICE_BYTES: (u64, u64) = (256 << 10, 4 << 20);
+/// The bounds of `cache.progress`, in bytes.
+const PROGRESS_BYTES: (u64, u64) = (1 << 10, 4 << 20);
 /// `cache.ram` holds at least so many slices: what readers hold, what fills write, and something that stays.
 const SLICES_MIN: u64 = 16;
 /// The bounds of `cache.segment`, in bytes; it holds at least so many slices, and a device at least so many segments.
 const SEGMENT_BYTES: (u64, u64) = (1 << 20, 256 << 20);
 const SEGMENT_SLICES_MIN: u64 = 4;
-const DEVICE_SEGMENTS_MIN: u64 = 4;
+const DEVICE_SEGMENTS_MIN: u64 = 8;
+/// What a device needs beside its segments, in bytes.
+const DEVICE_HEAD_BYTES: u64 = 1 << 20;
 /// The most devices.
 const DEVICES_MAX: usize = 64;
 /// The bounds of `cache.device_timeout`.
@@ -197,6 +201,7 @@ fn cache(doc: &mut Document) -> Option<cache::Config> {
     let slice = doc.value("cache.slice", Some(Bytes(default.slice_bytes as u64)), "a size such as 1MiB");
     let policy = doc.value("cache.policy", Some(Policy::S3Fifo), "s3fifo, sieve, lfu, lru or fifo");
     let memory_wait_max = duration(doc, "cache.memory_wait", default.memory_wait_max, WAIT);
+    let rules = rules(doc);
     let disk = disk(doc, slice);
     let (Bytes(ram_bytes), Bytes(slice_bytes)) = (ram?, slice?);
     let (min, max) = SLICE_BYTES;
@@ -210,7 +215,30 @@ fn cache(doc: &mut Document) -> Option<cache::Config> {
         return None;
     }
     let slice_bytes = usize::try_from(slice_bytes).expect("at most 4 MiB");
-    Some(cache::Config { ram_bytes, slice_bytes, policy: policy?, memory_wait_max: memory_wait_max?, disk: disk? })
+    Some(cache::Config { ram_bytes, slice_bytes, policy: policy?, memory_wait_max: memory_wait_max?, rules: rules?, disk: disk? })
+}
+
+fn rules(doc: &mut Document) -> Option<Rules> {
+    let default = Rules::default();
+    let (min, max) = PROGRESS_BYTES;
+    let progress = doc.value("cache.progress", Some(Bytes(default.progress_bytes_min as u64)), "a size such as 64KiB");
+    let progress = progress.filter(|Bytes(bytes)| {
+        let is_good = (min..=max).contains(bytes);
+        if !is_good {
+            doc.problem("cache.progress", format!("from {} to {}", Bytes(min), Bytes(max)));
+        }
+        is_good
+    });
+    let progress_window = duration(doc, "cache.progress_window", default.progress_window, WAIT);
+    let abandoned_share = doc.value("cache.abandoned_share", Some(default.abandoned_share), "a number from 0 to 1");
+    let abandoned_share = abandoned_share.filter(|share| bounded(doc, "cache.abandoned_share", share, (0.0, 1.0)));
+    let read_ahead_max = within(doc, "cache.read_ahead", default.read_ahead_max, (0, 64));
+    Some(Rules {
+        progress_bytes_min: usize::try_from(progress?.0).expect("at most 4 MiB"),
+        progress_window: progress_window?,
+        abandoned_share: abandoned_share?,
+        read_ahead_max: read_ahead_max?,
+    })
 }
 
 /// The outer `None` is a problem, the inner one is an edge without an SSD tier. All keys are read in either case.
@@ -260,9 +288,9 @@ fn devices(doc: &mut Document, segment: Option<Bytes>) -> Option<Vec<DeviceConfi
         let (path_key, size_key) = (format!("{table}.path"), format!("{table}.size"));
         let path = doc.value::<String>(&path_key, None, "the path of a file or of a block device");
         let size = doc.optional::<Bytes>(&size_key, "a size such as 400GiB");
-        let least = segment.map_or(0, |segment| DEVICE_SEGMENTS_MIN * segment.0);
+        let least = segment.map_or(0, |segment| DEVICE_HEAD_BYTES + DEVICE_SEGMENTS_MIN * segment.0);
         if size.is_some_and(|size| size.0 < least) {
-            doc.problem(&size_key, format!("at least {}, which is {DEVICE_SEGMENTS_MIN} segments", Bytes(least)));
+            doc.problem(&size_key, format!("at least {}, which is {DEVICE_SEGMENTS_MIN} segments and a head", Bytes(least)));
             is_good = false;
         }
         let Some(path) = path.map(PathBuf::from) else {
@@ -681,10 +709,10 @@ origin = { url = "http://origin:9450/store/", token_file = "/fill.token" }
                 "10: cache.devices[0].sise: expected a key that is known here, perhaps cache.devices[0].size, found 1",
             ]
         );
-        let text = format!("{WHOLE}[cache]\ndevices = [{{ path = \"/a\", size = \"255MiB\" }}]\n");
+        let text = format!("{WHOLE}[cache]\ndevices = [{{ path = \"/a\", size = \"512MiB\" }}]\n");
         assert_eq!(
             problems(&text),
-            ["8: cache.devices[0].size: expected at least 256MiB, which is 4 segments, found \"255MiB\""]
+            ["8: cache.devices[0].size: expected at least 513MiB, which is 8 segments and a head, found \"512MiB\""]
         );
         let many = "{ path = \"/a\" },".repeat(65);
         let text = format!("{WHOLE}[cache]\ndevices = [{many}]\n");

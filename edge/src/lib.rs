@@ -30,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use cache::Cache;
+use cache::{Cache, DiskError};
 use tokio::{
     runtime,
     sync::{oneshot, watch},
@@ -117,6 +117,9 @@ pub enum OpenError {
         /// The system's words, or what is wrong with the key.
         reason: String,
     },
+    /// Its cache's devices, or their state directory.
+    #[error(transparent)]
+    Cache(#[from] DiskError),
     /// The origin, as it is configured.
     #[error("origin: {0}")]
     Origin(#[source] UpstreamConfigError),
@@ -140,7 +143,7 @@ impl Edge {
         let sockets = Sockets::bind(config.listen, config.workers.get())?;
         let (admin, admin_addr) =
             listen(config.admin_listen).map_err(|reason| OpenError::AdminListen { addr: config.admin_listen, reason })?;
-        let cache = Cache::new(config.cache);
+        let cache = Cache::start(config.cache).await?;
         let metrics = Arc::new(Metrics::new());
         let serving = Serving {
             verifier,
@@ -193,6 +196,7 @@ impl Edge {
             runtime.block_on(mind(self.admin, self.gauges, self.reporter, seen));
             let _ = done.send(());
         })?;
+        let cache = self.serving.cache.clone();
         let mut server = pin!(self.server.run(self.serving, stop.clone()));
         let served = tokio::select! {
             served = &mut server => served,
@@ -201,6 +205,7 @@ impl Edge {
                 server.await
             }
         };
+        cache.close().await;
         standing.send_replace(Standing::Ended);
         // An error means that the thread is gone already.
         let _ = minded.await;
@@ -231,13 +236,13 @@ async fn mind(admin: TcpListener, gauges: Arc<Gauges>, reporter: Option<Reporter
 }
 
 /// Reads all that is on the devices of an edge that does not run, and checks every byte. `progress` gets the bytes read so far and the bytes
-/// in all. Blocks.
+/// in all.
 ///
 /// # Errors
 /// In words for the operator: there is no device, or one cannot be read.
-pub fn verify_offline(config: &Config, progress: impl FnMut(u64, u64)) -> Result<wire::operate::Verified, String> {
+pub async fn verify_offline(config: &Config, progress: impl FnMut(u64, u64) + Send) -> Result<wire::operate::Verified, String> {
     let disk = config.cache.disk.as_ref().ok_or("the configuration has no cache.devices")?;
-    cache::verify_offline(disk, progress).map(admin::verified)
+    cache::verify_offline(disk, config.cache.slice_bytes, progress).await.map(admin::verified)
 }
 
 fn verifier(tokens: &config::Tokens) -> Result<Verifier, OpenError> {

@@ -33,7 +33,7 @@ use crate::{
 /// Statuses, by their first digit.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Where an answer's first bytes came from: "hit" is RAM; "none" where no bytes were read.
-const VERDICTS: [&str; 5] = ["hit", "ssd", "miss", "collapsed", "none"];
+const VERDICTS: [&str; 6] = ["hit", "ssd", "miss", "collapsed", "revalidated", "none"];
 /// The bounds of times to first byte, in seconds.
 const FIRST_BYTE_S: [f64; 14] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
@@ -113,7 +113,8 @@ fn place(verdict: Option<Verdict>) -> usize {
         Some(Verdict::Ssd) => 1,
         Some(Verdict::Filled) => 2,
         Some(Verdict::Collapsed) => 3,
-        None => 4,
+        Some(Verdict::Revalidated) => 4,
+        None => 5,
     }
 }
 

@@ -259,6 +259,7 @@ fn cache_status(verdict: Verdict) -> &'static str {
         Verdict::Filled => "fwd=miss; stored; detail=origin",
         Verdict::Ssd => "hit; detail=ssd",
         Verdict::Collapsed => "fwd=miss; collapsed; detail=origin",
+        Verdict::Revalidated => "fwd=stale; fwd-status=304; detail=origin",
     }
 }
 
@@ -272,6 +273,7 @@ fn timing(visit: &Visit) -> String {
         Some(Verdict::Filled) => format!("token;dur={token}, cache;desc=miss, fill;dur={look_up}"),
         Some(Verdict::Ssd) => format!("token;dur={token}, cache;desc=hit-ssd;dur={look_up}"),
         Some(Verdict::Collapsed) => format!("token;dur={token}, cache;desc=collapsed, fill;dur={look_up}"),
+        Some(Verdict::Revalidated) => format!("token;dur={token}, cache;desc=stale, fill;dur={look_up}"),
     }
 }
 

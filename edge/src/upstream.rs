@@ -110,6 +110,11 @@ impl Upstream {
             Err(error @ UpstreamError::Silent { .. }) if lease.is_fresh => return Err(error),
             Err(error) => tracing::debug!(%error, "asking again on a fresh connection"),
         }
+        self.send_fresh(request).await
+    }
+
+    /// The same on a connection of its own, once.
+    pub(crate) async fn send_fresh(&self, request: Request<Full<Bytes>>) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let mut lease = self.connect().await?;
         let answer = self.attempt(&mut lease, request).await?;
         Ok((answer, lease))

@@ -124,6 +124,7 @@ fn ssd(stat: &Value) -> Figures {
         ("driver", ssd["io"].as_str().unwrap_or("unknown").to_owned()),
         ("hits", format!("{} of {} slices ({})", HumanCount(hits), HumanCount(hits + misses), share(hits, hits + misses))),
         ("bytes", format!("{} of {} from all tiers ({})", HumanBytes(from_ssd), HumanBytes(moved), share(from_ssd, moved))),
+        ("busy", format!("{} found, but not read: too many reads were under way", count(ssd, "busy"))),
         ("rejected", format!("{} found, but another version, purged or unreadable", count(ssd, "rejected"))),
         ("holds", format!("{} slices; the index takes {}", count(ssd, "slices"), bytes(ssd, "index_bytes"))),
         (
@@ -255,11 +256,8 @@ async fn verify(args: CacheVerifyArgs) -> anyhow::Result<()> {
     let verified = match (&args.admin.config, args.offline) {
         (None, true) => return Err(Misuse("--offline needs --config: the devices stand there".into()).into()),
         (Some(file), true) => {
-            let (config, bar) = (read(file)?, bar.clone());
-            let verifying = tokio::task::spawn_blocking(move || {
-                edge::verify_offline(&config, |bytes, bytes_max| show(&bar, bytes, bytes_max))
-            });
-            verifying.await?.map_err(|error| anyhow!(error))?
+            let verifying = edge::verify_offline(&read(file)?, |bytes, bytes_max| show(&bar, bytes, bytes_max)).await;
+            verifying.map_err(|error| anyhow!(error))?
         }
         (_, false) => online(&admin(&args.admin).await?, &bar).await?,
     };

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::support::{Role, certificate, connect, free_port};
 
-const LENGTH: u64 = 50_000_000_000;
+pub(crate) const LENGTH: u64 = 50_000_000_000;
 /// A mark stands at every multiple of it, and at the very end; the rest is zeros.
 const MARK_EVERY: u64 = 1 << 30;
 const BUDGET_BYTES: u64 = 256 << 20;
@@ -81,7 +81,7 @@ token_file = "{dir}/fill.token"
     assert!(edge.stop().success() && origin.stop().success());
 }
 
-fn sparse_object(folder: &Path) {
+pub(crate) fn sparse_object(folder: &Path) {
     fs::create_dir_all(folder).expect("a folder");
     let file = File::create(folder.join("huge.bin")).expect("a file");
     file.set_len(LENGTH).expect("a sparse file");
@@ -90,12 +90,12 @@ fn sparse_object(folder: &Path) {
     }
 }
 
-fn mark(at: u64) -> [u8; 8] {
+pub(crate) fn mark(at: u64) -> [u8; 8] {
     (at | 1 << 63).to_be_bytes()
 }
 
 /// Checks `bytes`, which stand at `at` in the object: the marks where they must be, zeros elsewhere.
-fn check(bytes: &[u8], at: u64) {
+pub(crate) fn check(bytes: &[u8], at: u64) {
     let mut expected = vec![0; bytes.len()];
     let end = at + bytes.len() as u64;
     let first = at.saturating_sub(7) / MARK_EVERY * MARK_EVERY;

@@ -20,21 +20,21 @@ const SECRET: &str = "a-secret-that-only-a-test-knows";
 
 /// What a command said, and its exit code.
 #[derive(Debug)]
-struct Said {
-    code: Option<i32>,
-    out: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
     err: String,
 }
 
 impl Said {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         let last = self.out.lines().last().unwrap_or_default();
         serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// It failed with `code`, and each of `words` stands in what it says.
     #[track_caller]
-    fn failed(&self, code: i32, words: &[&str]) {
+    pub(crate) fn failed(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         for word in words {
             assert!(self.err.contains(word), "{word:?} is not in {}", self.err);
@@ -55,12 +55,12 @@ fn said(command: &mut Command) -> Said {
     Said { code: status.code(), out: text(stdout), err: text(stderr) }
 }
 
-fn words(line: &str) -> Said {
+pub(crate) fn words(line: &str) -> Said {
     said(&mut larder(line.split_whitespace()))
 }
 
 /// A directory with files in it.
-fn folder<const N: usize>(files: [(&str, &str); N]) -> TempDir {
+pub(crate) fn folder<const N: usize>(files: [(&str, &str); N]) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     for (name, text) in files {
         fs::write(dir.path().join(name), text).expect("writes");

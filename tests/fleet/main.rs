@@ -6,4 +6,7 @@ mod cli;
 mod demo;
 mod foreign;
 mod once;
+mod replay;
+mod slow_readers;
+mod ssd;
 mod support;

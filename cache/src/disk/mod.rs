@@ -1,11 +1,51 @@
 //! The SSD tier: slices on devices, in segments that are written once.
 //!
 //! Knows keys, slices and blocks; no titles, no network, and not who waits. What always holds: a slice that is handed out was verified
-//! against its checksums, its key and its version; whatever a device does, the answer is the right bytes or none.
+//! against its checksums, its key and its version; whatever a device does, the answer is the right bytes or none. `docs/disk.md` has the format
+//! and the reasons.
 
-use std::{ops::Range, path::PathBuf, sync::Arc, time::{Duration, SystemTime}};
+mod device;
+mod engine;
+mod index;
+mod io;
+mod layout;
+mod open;
+mod read;
+mod reclaim;
+mod recover;
+mod state;
+mod verify;
+mod write;
 
-use crate::{Generation, purge::Purges, slab::{Budget, Permit, Slab}};
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod kill;
+#[cfg(test)]
+mod million;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    DeviceState, DeviceStats, DiskStats, Generation, Purge, Verified,
+    slab::{Permit, Slab},
+};
+use engine::{Engine, Refusal};
+pub(crate) use index::Place;
+use layout::CHECKED_BYTES;
+use read::Wanted;
+use write::Job;
+
+pub use open::DiskError;
 
 /// How the SSD tier is set up.
 #[derive(Debug, Clone)]
@@ -22,6 +62,20 @@ pub struct DiskConfig {
     pub io: IoChoice,
     /// A device that does not answer for so long is given up.
     pub device_timeout: Duration,
+}
+
+impl DiskConfig {
+    /// The defaults, without a device.
+    pub fn new(state_dir: PathBuf) -> Self {
+        Self {
+            devices: Vec::new(),
+            state_dir,
+            segment_bytes: 64 << 20,
+            planned_share: 0.75,
+            io: IoChoice::Auto,
+            device_timeout: Duration::from_secs(5),
+        }
+    }
 }
 
 /// One device.
@@ -43,10 +97,6 @@ pub enum IoChoice {
     Threads,
 }
 
-/// Where a slice may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u64);
-
 /// A slice that was read and verified.
 pub(crate) struct Loaded {
     /// What the slice belongs to.
@@ -65,50 +115,205 @@ pub(crate) struct Offer {
     pub(crate) index: u64,
     pub(crate) generation: Arc<Generation>,
     pub(crate) vouched_at: SystemTime,
+    /// The purge number that it was learnt at.
     pub(crate) number: u64,
     pub(crate) slab: Arc<Slab>,
     pub(crate) is_planned: bool,
 }
 
-/// The SSD tier.
-pub(crate) struct Disk {}
+/// The SSD tier. Dropping it ends it as `kill -9` would; [`Disk::close`] seals first.
+pub(crate) struct Disk {
+    engine: Arc<Engine>,
+    writers: Vec<mpsc::UnboundedSender<Job>>,
+}
 
 impl Disk {
     /// Where the slice may be, without asking a device. Counts as a use of it.
     pub(crate) fn find(&self, key: &str, index: u64) -> Option<Place> {
-        let _ = (key, index);
-        None
+        let found = self.engine.find(key, index);
+        match found {
+            Some(_) => self.engine.counters.hits.add(1),
+            None => self.engine.counters.misses.add(1),
+        }
+        found
     }
 
     /// Whether [`Self::find`] would find it; counts as nothing.
     pub(crate) fn contains(&self, key: &str, index: u64) -> bool {
-        let _ = (key, index);
-        false
+        let engine = &self.engine;
+        let place = engine.index.place(engine.hash(key, index));
+        place.is_some_and(|place| engine.devices[place.device()].serves())
     }
 
     /// Reads the whole slice under `permit`, which must cover a whole slice. `None` if it is not there after all, is not what was
     /// expected (another validator or length, where `expected` is given), was purged, or cannot be read: then it is as if it had never been.
-    pub(crate) async fn load(&self, key: &str, index: u64, place: Place, expected: Option<&Generation>, permit: Permit) -> Option<Loaded> {
-        let _ = (key, index, place, expected, permit);
-        None
+    pub(crate) async fn load(
+        &self,
+        key: &str,
+        index: u64,
+        place: Place,
+        expected: Option<&Generation>,
+        permit: Permit,
+    ) -> Option<Loaded> {
+        let loaded = self.engine.load(Wanted { key, index, place, generation: expected }, permit).await?;
+        self.engine.counters.bytes_hit.add(loaded.slab.length() as u64);
+        Some(loaded)
     }
 
-    /// Reads as much of the slice as `range` (bytes within the slice) needs, under `permit`, which must cover `part_bytes(range)`. Gives a slab and where in it
-    /// the range begins.
-    pub(crate) async fn load_part(&self, key: &str, index: u64, place: Place, expected: &Generation, range: Range<usize>, permit: Permit) -> Option<(Arc<Slab>, usize)> {
-        let _ = (key, index, place, expected, range, permit);
-        None
+    /// Reads as much of the slice as `range` (bytes within the slice) needs, under `permit`, which must cover [`Self::part_bytes`]. Gives a slab
+    /// and where in it the range begins.
+    pub(crate) async fn load_part(
+        &self,
+        key: &str,
+        index: u64,
+        place: Place,
+        expected: &Generation,
+        range: Range<usize>,
+        permit: Permit,
+    ) -> Option<(Arc<Slab>, usize)> {
+        let wanted = Wanted { key, index, place, generation: Some(expected) };
+        let bytes = range.len() as u64;
+        let loaded = self.engine.load_part(wanted, range, permit).await?;
+        self.engine.counters.bytes_hit.add(bytes);
+        Some(loaded)
     }
 
     /// Bytes that [`Self::load_part`] needs for `range`.
     pub(crate) fn part_bytes(range: &Range<usize>) -> usize {
-        range.end.next_multiple_of(64 << 10) - range.start / (64 << 10) * (64 << 10)
+        range.end.next_multiple_of(CHECKED_BYTES) - range.start / CHECKED_BYTES * CHECKED_BYTES
     }
 
     /// Takes a filled slice to be written, or counts why not. Never waits.
-    pub(crate) fn offer(&self, offer: Offer) {
-        let _ = offer;
+    pub(crate) fn offer(&self, offer: Offer) -> bool {
+        let engine = &self.engine;
+        let bytes = offer.slab.bytes_charged() as u64;
+        let refusal = match engine.device_for(&offer.key) {
+            None => Refusal::Device,
+            Some(_) if engine.counters.queued.load() + bytes > engine.queue_bytes_max => Refusal::Queue,
+            Some(device) => {
+                engine.counters.queued.add(bytes);
+                match self.writers[device].send(Job::Write(Box::new(offer))) {
+                    Ok(()) => return true,
+                    Err(_) => {
+                        engine.leaves_queue(bytes);
+                        Refusal::Device
+                    }
+                }
+            }
+        };
+        engine.counters.refuse(refusal);
+        false
+    }
+
+    /// Waits until a slice of so many bytes would not be refused for want of room in the queue.
+    pub(crate) async fn room(&self, bytes: u64) {
+        let engine = &self.engine;
+        loop {
+            let written = engine.written.notified();
+            if engine.counters.queued.load() + bytes <= engine.queue_bytes_max {
+                return;
+            }
+            written.await;
+        }
+    }
+
+    /// Whether all that may come back one day can be found in the index now.
+    pub(crate) fn sees_all(&self) -> bool {
+        self.engine.counters.queued.load() == 0 && self.engine.devices.iter().all(|device| device.serves())
+    }
+
+    /// Writes a purge down, and, if `must_last`, waits until it would outlast a loss of power. Blocks on a file.
+    pub(crate) fn note_purge(&self, purge: &Purge, number: u64, must_last: bool) -> std::io::Result<()> {
+        self.engine.state.note(&self.engine.purges, purge, number, must_last)
+    }
+
+    /// Waits until all that was offered is written, and seals the segments that are open.
+    pub(crate) async fn close(&self) {
+        let waits = self.writers.iter().filter_map(|writer| {
+            let (done, sealed) = oneshot::channel();
+            writer.send(Job::Seal(done)).is_ok().then_some(sealed)
+        });
+        futures_util::future::join_all(waits).await;
+    }
+
+    /// Reads all that the index leads to and checks every byte. `progress` gets the bytes read so far and the bytes in all.
+    pub(crate) async fn verify(&self, progress: impl FnMut(u64, u64) + Send) -> Verified {
+        self.engine.verify(progress).await
+    }
+
+    /// Takes a device back that was given up.
+    ///
+    /// # Errors
+    /// In words for the operator.
+    pub(crate) async fn restore(&self, path: &Path) -> Result<(), String> {
+        let _one_at_a_time = self.engine.restoring.lock().await;
+        let at = self.engine.config.devices.iter().position(|device| device.path == path);
+        let Some(at) = at else { return Err(format!("{} is no device of this cache", path.display())) };
+        if self.engine.devices[at].serves() {
+            return Err(format!("{} serves", path.display()));
+        }
+        let (volume, recovered) = self.engine.try_device(at).await.map_err(|fault| format!("{} {fault}", path.display()))?;
+        self.engine.take_up(at, volume.clone());
+        self.engine.remember(at);
+        // The writers live as long as this.
+        let _ = self.writers[at].send(Job::TakeUp(volume, recovered));
+        Ok(())
+    }
+
+    pub(crate) fn stats(&self) -> DiskStats {
+        let engine = &self.engine;
+        let counters = &engine.counters;
+        DiskStats {
+            io: engine.io.name(),
+            slices: engine.index.len() as u64,
+            index_bytes: engine.index.bytes() as u64,
+            hits: counters.hits.load(),
+            misses: counters.misses.load(),
+            bytes_hit: counters.bytes_hit.load(),
+            rejected: counters.rejected.load(),
+            busy: counters.busy.load(),
+            bytes_admitted: counters.bytes_admitted.load(),
+            refused: counters.refusals().collect(),
+            evictions: counters.evictions.load(),
+            reinsertions: counters.reinsertions.load(),
+            bytes_queued: counters.queued.load(),
+            purges: engine.purges.len() as u64,
+            devices: (0..engine.devices.len()).map(|at| self.device_stats(at)).collect(),
+        }
+    }
+
+    fn device_stats(&self, at: usize) -> DeviceStats {
+        let (device, config) = (&self.engine.devices[at], &self.engine.config.devices[at]);
+        let state = match device.given_up() {
+            None => DeviceState::Serving,
+            Some(verdict) => DeviceState::GivenUp { reason: verdict.reason, since: verdict.since },
+        };
+        let mut stats = DeviceStats {
+            path: config.path.clone(),
+            state,
+            bytes: config.bytes.unwrap_or_default(),
+            bytes_used: 0,
+            bytes_planned: 0,
+            segments: 0,
+            depth: 0,
+            bytes_read: 0,
+            bytes_written: 0,
+            reads: Default::default(),
+            writes: Default::default(),
+            errors: 0,
+        };
+        if let Some(volume) = device.last_volume() {
+            let segment_bytes = volume.superblock.segment_bytes;
+            stats.segments = volume.segments.len() as u64;
+            stats.bytes = stats.segments * segment_bytes;
+            if device.serves() {
+                stats.bytes_used = u64::from(volume.used.load(Ordering::Relaxed)) * segment_bytes;
+                stats.bytes_planned = u64::from(volume.planned.load(Ordering::Relaxed)) * segment_bytes;
+            }
+            let file = volume.file.counts();
+            (stats.depth, stats.bytes_read, stats.bytes_written) = (file.depth, file.bytes_read, file.bytes_written);
+            (stats.reads, stats.writes, stats.errors) = (file.reads, file.writes, file.errors);
+        }
+        stats
     }
 }
-
-pub(crate) fn unused(budget: Arc<Budget>, purges: Arc<Purges>) { let _ = (budget, purges); }

@@ -261,7 +261,7 @@ mod tests {
 
     /// The second slice of 100 bytes of an object.
     fn want(generation: Option<Generation>, revalidate: bool) -> Want {
-        Want { key: "/a".into(), range: 100..200, generation: generation.map(Arc::new), revalidate }
+        Want { key: "/a".into(), range: 100..200, generation: generation.map(Arc::new), revalidate, attempt: 0 }
     }
 
     fn answer(want: &Want, status: u16, lines: &[(&'static str, &str)]) -> Result<Answered, FillError> {

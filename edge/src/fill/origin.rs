@@ -25,6 +25,9 @@ use crate::{
     upstream::{Lease, Upstream, UpstreamConfigError, bearer},
 };
 
+/// How often the origin is asked for a slice, or for what is missing of it.
+const ATTEMPTS_MAX: u32 = 2;
+
 /// The origin.
 pub(crate) struct Origin {
     upstream: Upstream,
@@ -83,7 +86,11 @@ impl Origin {
             request = request.header(condition, &generation.validator);
         }
         let request = request.body(Full::<Bytes>::default()).map_err(|error| FillError::Refused(error.to_string().into()))?;
-        let (answer, lease) = self.upstream.send(request).await.map_err(|error| unavailable(&error))?;
+        let sent = match want.attempt {
+            0 => self.upstream.send(request).await,
+            _ => self.upstream.send_fresh(request).await,
+        };
+        let (answer, lease) = sent.map_err(|error| unavailable(&error))?;
         let (head, body) = answer.into_parts();
         Ok((judge(want, head.status, &head.headers)?, body, lease))
     }
@@ -113,7 +120,12 @@ fn unavailable(reason: &(impl ToString + ?Sized)) -> FillError {
     FillError::Unavailable(reason.to_string().into())
 }
 
+/// There is one origin, so the second attempt goes to the same place, on a fresh connection.
 impl Source for Origin {
+    fn attempts_max(&self) -> u32 {
+        ATTEMPTS_MAX
+    }
+
     async fn fill(self: Arc<Self>, want: Want, mut filler: Filler) -> Result<(), FillError> {
         let result = self.bring(&want, &mut filler).await;
         self.counters.note(&result);

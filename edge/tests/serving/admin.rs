@@ -47,7 +47,7 @@ async fn operators_see_how_an_edge_does() {
 }
 
 /// Sends this request to the operators' address, with `Host` among `headers`, and gets status and body.
-async fn tell(edge: &Running, line: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
+pub(crate) async fn tell(edge: &Running, line: &str, headers: &[(&str, &str)], body: &str) -> (u16, String) {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = format!("{line} HTTP/1.1\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
     let mut stream = tokio::net::TcpStream::connect(edge.admin_addr).await.expect("the admin listener is up");
@@ -60,8 +60,8 @@ async fn tell(edge: &Running, line: &str, headers: &[(&str, &str)], body: &str) 
     (status, answer.split_once("\r\n\r\n").expect("a body").1.to_owned())
 }
 
-const HOST: (&str, &str) = ("host", "127.0.0.1:9440");
-const JSON: (&str, &str) = ("content-type", "application/json");
+pub(crate) const HOST: (&str, &str) = ("host", "127.0.0.1:9440");
+pub(crate) const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn an_operator_sees_the_cache_and_purges_from_it() {

@@ -9,6 +9,7 @@ mod objects;
 mod open;
 mod origin;
 mod parts;
+mod ssd;
 mod stampede;
 mod support;
 mod tokens;

@@ -1,12 +1,12 @@
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use edge::http::Protocol;
 use futures_util::future::join_all;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::{
     origin::{Fault, Object},
-    support::{AUTHORITY, SLICE, get, start},
+    support::{AUTHORITY, SLICE, ask, get, start, start_of},
 };
 
 const PATH: &str = "/titles/t/v1080/00001.m4s";
@@ -37,6 +37,48 @@ async fn two_hundred_viewers_of_a_cold_object_cost_one_request_a_slice() {
     }
     assert_eq!(by_slice.len(), 3);
     assert!(by_slice.values().all(|count| *count == 1), "{by_slice:?}");
+    edge.stop().await;
+}
+
+/// A thousand viewers over 250 connections come to a cold object of 100 MiB at the same time, each to a MiB of it, so that every slice is
+/// wanted by a dozen of them at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_viewers_of_a_cold_object_of_100_mib_cost_one_request_a_slice() {
+    const LENGTH: usize = 100 << 20;
+    const CONNECTIONS: usize = 250;
+    const VIEWERS: usize = 1000;
+    const WANTED: usize = 1 << 20;
+    let edge = start_of("ram = \"192MiB\", slice = \"256KiB\"", "").await;
+    // A block of odd length, over and over: no two slices are the same.
+    let block = Object::new(65_521, 1);
+    let bytes: Vec<u8> = block.bytes.iter().copied().cycle().take(LENGTH).collect();
+    let film = Object { bytes: Arc::new(bytes), ..block };
+    edge.origin.put(PATH, film.clone());
+    edge.origin.fails(Fault::HoldAfter(1000), usize::MAX);
+    let path = edge.signed(PATH);
+    let connecting = Protocol::ALL.into_iter().cycle().take(CONNECTIONS).map(|protocol| edge.connect(protocol));
+    let connections = join_all(connecting).await;
+    let viewers = (0..VIEWERS).map(async |viewer| {
+        // The first slices are wanted by all who begin at the start, the others by those who come in later.
+        let start = if viewer % 10 == 0 { 0 } else { viewer * (LENGTH - WANTED) / VIEWERS };
+        let range = format!("bytes={start}-{}", start + WANTED - 1);
+        let answer = ask(&connections[viewer % CONNECTIONS], Method::GET, &path, &[("range", &range)]).await;
+        assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT, "viewer {viewer}: {:?}", answer.headers);
+        assert!(answer.body == film.bytes[start..start + WANTED] && !answer.is_broken, "viewer {viewer} at {start}");
+    });
+    tokio::join!(join_all(viewers), async {
+        // Each connection's first viewer is there before the origin says more than the first bytes.
+        edge.origin.is_asked(CONNECTIONS / 4).await;
+        edge.origin.release();
+    });
+    let mut by_slice: HashMap<String, usize> = HashMap::new();
+    for asked in edge.origin.asked() {
+        *by_slice.entry(asked.headers["range"].clone()).or_default() += 1;
+    }
+    let twice: Vec<_> = by_slice.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "asked more than once: {twice:?}");
+    assert_eq!(by_slice.len(), LENGTH / SLICE);
+    assert!(edge.metric("larder_edge_requests_total{protocol=\"h3\",status=\"2xx\",verdict=\"collapsed\"}").await > 0);
     edge.stop().await;
 }
 

@@ -1,10 +1,10 @@
 //! An edge, its players, and tokens for them.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -33,8 +33,18 @@ use crate::origin::{Origin, SECRET};
 /// What the edge of the tests caches by.
 pub(crate) const SLICE: usize = 256 << 10;
 pub(crate) const ISSUER: &str = "test";
+const RAM_ALONE: &str = "ram = \"16MiB\", slice = \"256KiB\"";
 /// Players reach the edge by this name, whichever port it has.
 pub(crate) const AUTHORITY: &str = "edge.example";
+
+/// Beside the name of a test's RAM tier, what makes an SSD tier of `device-0`, `device-1` … of 64 MiB each, in segments of 4 MiB.
+pub(crate) fn with_devices(ram: &str, count: usize) -> String {
+    let devices: Vec<_> = (0..count).map(|at| format!("{{ path = \"DIR/device-{at}\", size = \"64MiB\" }}")).collect();
+    format!(
+        "ram = \"{ram}\", slice = \"256KiB\", segment = \"4MiB\", state_dir = \"DIR/state\", devices = [{}]",
+        devices.join(", ")
+    )
+}
 
 /// An edge that runs.
 pub(crate) struct Running {
@@ -43,9 +53,10 @@ pub(crate) struct Running {
     pub(crate) origin: Origin,
     pub(crate) key: SigningKey,
     pub(crate) stop: CancellationToken,
-    pub(crate) task: JoinHandle<std::io::Result<()>>,
+    pub(crate) task: Run,
     client_tls: Arc<rustls::ClientConfig>,
-    _dir: TempDir,
+    config: Config,
+    dir: TempDir,
 }
 
 /// Files that an edge needs, in a directory: a certificate, keys, secrets.
@@ -68,7 +79,13 @@ pub(crate) fn files() -> (TempDir, SigningKey) {
 
 /// A configuration with these files; `more` is appended, where keys of `[origin]` may stand.
 pub(crate) fn config(dir: &Path, origin: SocketAddr, more: &str) -> Config {
-    let dir = dir.display();
+    config_of(dir, origin, RAM_ALONE, more)
+}
+
+/// As [`config`], with what stands in `cache`.
+fn config_of(dir: &Path, origin: SocketAddr, cache: &str, more: &str) -> Config {
+    let dir = dir.display().to_string();
+    let (cache, more) = (cache.replace("DIR", &dir), more.replace("DIR", &dir));
     let text = format!(
         r#"name = "edge-a"
 site = "site-1"
@@ -78,7 +95,7 @@ public_url = "https://{AUTHORITY}"
 workers = 2
 tls = {{ certificate_file = "{dir}/edge.crt", key_file = "{dir}/edge.key" }}
 tokens = {{ keys_file = "{dir}/keys.json", issuer = "{ISSUER}", open_paths = ["/open/"], renewal_key_file = "{dir}/renewal.jwk" }}
-cache = {{ ram = "16MiB", slice = "256KiB" }}
+cache = {{ {cache} }}
 [origin]
 url = "http://{origin}"
 token_file = "{dir}/fill.token"
@@ -98,19 +115,30 @@ pub(crate) async fn start() -> Running {
 
 /// As [`start`], with `more` in its configuration.
 pub(crate) async fn start_with(more: &str) -> Running {
+    start_of(RAM_ALONE, more).await
+}
+
+/// As [`start`], with what stands in `cache`.
+pub(crate) async fn start_of(cache: &str, more: &str) -> Running {
     let (dir, key) = files();
     let origin = Origin::start().await;
-    let edge = Edge::open(config(dir.path(), origin.addr, &more.replace("DIR", &dir.path().display().to_string())))
-        .await
-        .expect("opens");
-    let (addr, admin_addr, stop) = (edge.addr(), edge.admin_addr(), CancellationToken::new());
-    let task = tokio::spawn(edge.run(stop.clone()));
+    let config = config_of(dir.path(), origin.addr, cache, more);
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(dir.path().join("edge.crt")).expect("a certificate")).expect("usable");
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS");
     let client_tls = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
-    Running { addr, admin_addr, origin, key, stop, task, client_tls, _dir: dir }
+    let (addr, admin_addr, stop, task) = run(&config).await;
+    Running { addr, admin_addr, origin, key, stop, task, client_tls, config, dir }
+}
+
+type Run = JoinHandle<std::io::Result<()>>;
+
+async fn run(config: &Config) -> (SocketAddr, SocketAddr, CancellationToken, Run) {
+    let edge = Edge::open(config.clone()).await.expect("opens");
+    let (addr, admin_addr, stop) = (edge.addr(), edge.admin_addr(), CancellationToken::new());
+    let task = tokio::spawn(edge.run(stop.clone()));
+    (addr, admin_addr, stop, task)
 }
 
 pub(crate) fn now_unix_s() -> u64 {
@@ -175,6 +203,21 @@ impl Running {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{name} is {last} and not {expected}");
+    }
+
+    /// Ends the edge and starts it again, on other ports, with the same files.
+    pub(crate) async fn start_again(&mut self) {
+        self.stop.cancel();
+        (&mut self.task).await.expect("no panic").expect("ends well");
+        // As the end of a process would, the last of its threads lets go of the state directory.
+        let lock = File::open(self.path("state/lock")).expect("a lock file");
+        tokio::task::spawn_blocking(move || lock.lock()).await.expect("no panic").expect("it is let go");
+        (self.addr, self.admin_addr, self.stop, self.task) = run(&self.config).await;
+    }
+
+    /// A file of the edge's.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     /// Ends the edge and waits for it.

@@ -1,0 +1,212 @@
+//! What reading, writing and recovery share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{
+    DiskConfig,
+    device::Device,
+    index::{Index, Place},
+    io::Io,
+    layout::PAGE,
+    state::State,
+};
+use crate::{counters::Counter, policy::Hits, purge::Purges};
+
+/// All of the SSD tier but its writers.
+pub(crate) struct Engine {
+    pub(super) config: DiskConfig,
+    pub(super) slice_bytes: usize,
+    pub(super) queue_bytes_max: u64,
+    pub(super) purges: Arc<Purges>,
+    pub(super) io: Io,
+    pub(super) state: Arc<State>,
+    pub(super) seed: u64,
+    pub(super) set: [u8; 16],
+    pub(super) index: Index,
+    pub(super) devices: Vec<Arc<Device>>,
+    /// The next segment's.
+    pub(super) sequence: AtomicU64,
+    pub(super) counters: Counters,
+    /// Told when less waits to be written.
+    pub(super) written: Notify,
+    /// Reads under way at once on a device: more are misses, so that a slow device holds a quarter of the memory at most and nobody waits long.
+    pub(super) depth_max: u64,
+    pub(super) restoring: tokio::sync::Mutex<()>,
+}
+
+/// Why a slice is not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// As much waits as may.
+    Queue,
+    /// No device serves, or the one that had it failed.
+    Device,
+    /// What must be known of it does not fit a page.
+    Head,
+    /// It came from a device, or was written before.
+    Twice,
+    /// It was purged while it waited.
+    Purged,
+    /// The policy would rather keep what is there.
+    Policy,
+    /// Planned content has its share already, and all of it is wanted.
+    PlannedFull,
+    /// Nothing could be reclaimed for it.
+    NoRoom,
+}
+
+impl Refusal {
+    const ALL: [(Self, &str); 8] = [
+        (Self::Queue, "queue_full"),
+        (Self::Device, "no_device"),
+        (Self::Head, "head_too_large"),
+        (Self::Twice, "written_already"),
+        (Self::Purged, "purged"),
+        (Self::Policy, "policy"),
+        (Self::PlannedFull, "planned_full"),
+        (Self::NoRoom, "no_room"),
+    ];
+}
+
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) hits: Counter,
+    pub(super) misses: Counter,
+    pub(super) bytes_hit: Counter,
+    pub(super) rejected: Counter,
+    pub(super) corrupt: Counter,
+    /// Reads that were not begun because too many were under way.
+    pub(super) busy: Counter,
+    pub(super) bytes_admitted: Counter,
+    pub(super) evictions: Counter,
+    pub(super) reinsertions: Counter,
+    /// Bytes that wait to be written: a gauge.
+    pub(super) queued: Counter,
+    refused: [Counter; Refusal::ALL.len()],
+}
+
+impl Counters {
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.refused[refusal as usize].add(1);
+    }
+
+    pub(super) fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refusal::ALL.iter().zip(&self.refused).map(|((_, name), count)| (*name, count.load()))
+    }
+}
+
+impl Engine {
+    /// What a slice is filed under.
+    pub(super) fn hash(&self, key: &str, index: u64) -> u64 {
+        // The second round spreads the slices of one object.
+        xxh3_64_with_seed(&index.to_le_bytes(), xxh3_64_with_seed(key.as_bytes(), self.seed))
+    }
+
+    /// So many bytes no longer wait to be written.
+    pub(super) fn leaves_queue(&self, bytes: u64) {
+        self.counters.queued.sub(bytes);
+        self.written.notify_waiters();
+    }
+
+    /// How long a device may take.
+    pub(super) fn limit(&self) -> Duration {
+        self.config.device_timeout
+    }
+
+    /// The slice's place. Counts as a use of it, unless its segment is still open.
+    pub(super) fn find(&self, key: &str, index: u64) -> Option<Place> {
+        let hash = self.hash(key, index);
+        let place = self.index.place(hash)?;
+        let device = &self.devices[place.device()];
+        let volume = device.volume()?;
+        if volume.segment(place.segment()).is_sealed.load(Ordering::Relaxed) {
+            self.index.hit(hash, |bits| Hits::from_bits(bits).hit().bits());
+        }
+        device.policy(|policy| policy.asked(hash, u64::from(place.pages()) * PAGE as u64));
+        Some(place)
+    }
+
+    /// Files a record that was found in the life `sequence` of its segment, unless a younger one is known.
+    pub(super) fn file_found(&self, hash: u64, place: Place, sequence: u64) {
+        self.file(hash, place, |old| self.sequence_of(old) > sequence);
+    }
+
+    /// Files a record that has been written. One that was written again only takes the place `from` which it had; if that is taken, somebody wrote
+    /// a newer one.
+    pub(super) fn file_written(&self, hash: u64, place: Place, from: Option<Place>) {
+        match from {
+            Some(from) if self.index.place(hash).is_none_or(|known| !known.is_same(from)) => {}
+            Some(from) => self.file(hash, place, |known| !known.is_same(from)),
+            None => self.file(hash, place, |_| false),
+        }
+    }
+
+    fn file(&self, hash: u64, place: Place, stays: impl FnOnce(Place) -> bool) {
+        let Ok(replaced) = self.index.insert(hash, place, stays) else { return };
+        self.count_live(place, |live| live + u32::from(place.pages()));
+        if let Some(old) = replaced {
+            self.count_live(old, |live| live.saturating_sub(u32::from(old.pages())));
+        }
+    }
+
+    /// Forgets a record, if the slice is still there.
+    pub(super) fn unfile(&self, hash: u64, place: Place) {
+        if let Some(removed) = self.index.remove(hash, place) {
+            self.count_live(removed, |live| live.saturating_sub(u32::from(removed.pages())));
+        }
+    }
+
+    fn count_live(&self, place: Place, count: impl Fn(u32) -> u32) {
+        if let Some(volume) = self.devices[place.device()].last_volume() {
+            let live = &volume.segment(place.segment()).live_pages;
+            let _ = live.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |live| Some(count(live)));
+        }
+    }
+
+    fn sequence_of(&self, place: Place) -> u64 {
+        let volume = self.devices[place.device()].last_volume();
+        volume.map_or(0, |volume| volume.segment(place.segment()).sequence.load(Ordering::Acquire))
+    }
+
+    /// The device that an object goes to, of those that serve: weighted rendezvous (Schindelhauer and Schomaker, 2005), so that when
+    /// one fails only its own objects move.
+    pub(super) fn device_for(&self, key: &str) -> Option<usize> {
+        let score = |at: usize| {
+            let volume = self.devices[at].volume()?;
+            let hash =
+                xxh3_64_with_seed(key.as_bytes(), u64::from_le_bytes(volume.superblock.device[..8].try_into().expect("8 bytes")));
+            // Uniform in (0, 1].
+            let uniform = ((hash >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+            Some((at, volume.segments.len() as f64 / -uniform.ln()))
+        };
+        let scores = (0..self.devices.len()).filter_map(score);
+        scores.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)
+    }
+
+    /// Writes down how a device stands. Does not wait for it, because whoever finds a device broken may be serving.
+    pub(super) fn remember(&self, at: usize) {
+        let (state, path, device) = (self.state.clone(), self.config.devices[at].path.clone(), self.devices[at].clone());
+        let note = move || {
+            let saved = state.save(|set| {
+                if let Some(known) = set.devices.iter_mut().find(|known| known.path == path) {
+                    known.given_up = device.given_up();
+                }
+            });
+            if let Err(error) = saved {
+                tracing::error!(%error, "how a device stands cannot be written to the state directory");
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("verdict".into()).spawn(note) {
+            tracing::error!(%error, "how a device stands cannot be written to the state directory");
+        }
+    }
+}

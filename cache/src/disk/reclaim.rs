@@ -1,0 +1,175 @@
+//! Reclaiming: a segment's slices are written again or leave, and then the segment is free.
+//!
+//! Which segment and which slices is the policy's to say; planned content is apart from it and leaves only when nothing leads to it any more. Reclaiming
+//! always makes progress, because after some rounds nothing on demand is written again.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{
+    device::{self, SEGMENTS_MIN, Volume},
+    engine::Refusal,
+    index::Place,
+    layout::{Class, Entry, Footer, PAGE, RecordHead},
+    write::{Record, Refused, WRITES_MAX, Writing},
+};
+use crate::{
+    policy::{Hits, Shelf},
+    slab::HEAD_BYTES,
+};
+
+/// Segments that are free before one is opened: that one, and one for what is written again.
+const FREE_MIN: usize = 2;
+/// After so many segments that were reclaimed to free one, nothing more is written again.
+const ROUNDS_MAX: usize = 8;
+/// Segments that planned content leaves to what is on demand: two open, two free, and some that stay.
+const DEMAND_MIN: usize = SEGMENTS_MIN as usize - 2;
+/// A planned segment with more than this part alive is not worth reclaiming: planned content has no more room then.
+const PLANNED_LIVE_MAX: (usize, usize) = (9, 10);
+
+impl Writing {
+    /// Sees to it that enough segments are free for one of the class to be opened.
+    pub(super) async fn make_free(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Refused> {
+        if class.is_planned() && self.planned_segments() >= self.planned_max(volume) {
+            let victim = self.planned_victim(volume).ok_or(Refused::Why(Refusal::PlannedFull))?;
+            self.reclaim(volume, Class::Planned, victim, true).await?;
+        }
+        let mut rounds = 0;
+        while self.free.len() < FREE_MIN {
+            let (class, victim) = self.victim(volume).ok_or(Refused::Why(Refusal::NoRoom))?;
+            self.reclaim(volume, class, victim, rounds < ROUNDS_MAX).await?;
+            rounds += 1;
+        }
+        Ok(())
+    }
+
+    fn planned_segments(&self) -> usize {
+        self.sealed[Class::Planned as usize].len() + usize::from(self.open[Class::Planned as usize].is_some())
+    }
+
+    fn planned_max(&self, volume: &Volume) -> usize {
+        let segments = volume.segments.len();
+        ((segments as f64 * self.engine.config.planned_share) as usize).min(segments - DEMAND_MIN)
+    }
+
+    /// The next segment to reclaim, taken from its list: of those on demand, where there is one.
+    fn victim(&mut self, volume: &Volume) -> Option<(Class, u32)> {
+        let sealed = |class: Class| self.sealed[class as usize].len() as u64;
+        let (new, proven) = (sealed(Class::New), sealed(Class::Proven));
+        let shelf = self.engine.devices[self.device].policy(|policy| policy.reclaims(new, proven));
+        let class = match shelf {
+            _ if new + proven == 0 => return self.planned_victim(volume).map(|victim| (Class::Planned, victim)),
+            Some(Shelf::Proven) if proven > 0 => Class::Proven,
+            _ if new > 0 => Class::New,
+            _ => Class::Proven,
+        };
+        self.sealed[class as usize].pop_front().map(|victim| (class, victim))
+    }
+
+    /// The sealed segment of planned content with the least that is still alive, taken from its list. Without a free segment, what is alive in it
+    /// would be lost.
+    fn planned_victim(&mut self, volume: &Volume) -> Option<u32> {
+        let live = |number: &u32| volume.segment(*number).live_pages.load(Ordering::Relaxed) as usize;
+        let sealed = &mut self.sealed[Class::Planned as usize];
+        let (at, number) = sealed.iter().enumerate().min_by_key(|(_, number)| live(number))?;
+        let is_worth_it = live(number) * PLANNED_LIVE_MAX.1 <= volume.pages_per_segment() * PLANNED_LIVE_MAX.0;
+        if is_worth_it && (!self.free.is_empty() || live(number) == 0) { sealed.remove(at) } else { None }
+    }
+
+    async fn reclaim(&mut self, volume: &Arc<Volume>, class: Class, victim: u32, may_keep: bool) -> Result<(), Refused> {
+        let mut has_survivors = false;
+        for entry in self.entries_of(volume, victim).await? {
+            let place = Place::new(self.device, victim, entry.page, entry.pages, 0);
+            let Some(known) = self.engine.index.place(entry.hash).filter(|known| known.is_same(place)) else { continue };
+            let kept = self.keeps(entry.hash, class, known).filter(|_| may_keep);
+            if let Some((to, hits)) = kept
+                && self.reinsert(volume, known, entry, to, hits).await?
+            {
+                has_survivors = true;
+                self.engine.counters.reinsertions.add(1);
+            } else {
+                self.engine.unfile(entry.hash, known);
+                self.engine.counters.evictions.add(1);
+            }
+        }
+        // The survivors are in the index at their new places, and would outlast a loss of power there, before the old ones are written over.
+        self.land_all().await;
+        if has_survivors {
+            device::sync(&self.engine.io, &volume.file, self.engine.limit()).await?;
+        }
+        volume.end(victim);
+        self.free.push_back(victim);
+        Ok(())
+    }
+
+    /// Where a slice is written again, and with which hits, if it is still wanted.
+    fn keeps(&self, hash: u64, class: Class, known: Place) -> Option<(Class, u8)> {
+        let shelf = match class {
+            Class::Planned => return Some((Class::Planned, known.hits())),
+            Class::New => Shelf::New,
+            Class::Proven => Shelf::Proven,
+        };
+        let (hits, bytes) = (Hits::from_bits(known.hits()), u64::from(known.pages()) * PAGE as u64);
+        let kept = self.engine.devices[self.device].policy(|policy| policy.keeps(hash, shelf, hits, bytes));
+        kept.flatten().map(|hits| (Class::Proven, hits.bits()))
+    }
+
+    async fn entries_of(&mut self, volume: &Arc<Volume>, segment: u32) -> Result<Vec<Entry>, Refused> {
+        let (io, limit) = (&self.engine.io, self.engine.limit());
+        let last = volume.pages_per_segment() - 1;
+        let tail = device::read_pages(io, &volume.file, volume.at(segment, last), 1, limit).await?;
+        if let Some(pages) = Footer::pages_of(tail.as_slice()).ok().filter(|pages| *pages < last) {
+            let at = volume.at(segment, last + 1 - pages);
+            let bytes = device::read_pages(io, &volume.file, at, pages, limit).await?;
+            if let Ok(footer) = Footer::from_bytes(bytes.as_slice()) {
+                return Ok(footer.entries);
+            }
+        }
+        tracing::error!(segment, "a footer is not what was written; its segment is dropped");
+        if let Some(fault) = self.engine.devices[self.device].is_corrupt() {
+            return Err(Refused::Device(fault));
+        }
+        let device = self.device;
+        self.engine.index.retain(|place| place.device() != device || place.segment() != segment);
+        Ok(Vec::new())
+    }
+
+    /// Writes a record again. `false` if there is no room for it, or it is not right.
+    async fn reinsert(&mut self, volume: &Arc<Volume>, known: Place, entry: Entry, to: Class, hits: u8) -> Result<bool, Refused> {
+        let pages = usize::from(entry.pages);
+        if !self.has_room(volume, pages, to) {
+            if self.free.is_empty() {
+                return Ok(false);
+            }
+            self.seal(volume, to).await?;
+            self.open_segment(volume, to).await?;
+        }
+        let sequence = self.open[to as usize].as_ref().expect("opened above").sequence;
+        let at = volume.at(known.segment(), usize::from(entry.page));
+        let mut buf = device::read_pages(&self.engine.io, &volume.file, at, pages, self.engine.limit()).await?;
+        let Ok(head) = RecordHead::from_page(&buf.as_slice()[..PAGE]) else { return Ok(false) };
+        let slice = buf.as_slice().get(HEAD_BYTES..HEAD_BYTES + head.slice_bytes as usize);
+        let is_right = head.device == volume.superblock.device
+            && head.sequence == volume.segment(known.segment()).sequence.load(Ordering::Acquire)
+            && head.pages() == pages
+            && self.engine.hash(&head.key, head.index) == entry.hash
+            && slice.is_some_and(|slice| head.verifies(0, slice));
+        if !is_right && let Some(fault) = self.engine.devices[self.device].is_corrupt() {
+            return Err(Refused::Device(fault));
+        }
+        if !is_right || self.engine.purges.covers(&head.key, &head.generation.tags, head.number) {
+            return Ok(false);
+        }
+        RecordHead::move_to(buf.as_mut_slice(), sequence);
+        self.land_to(WRITES_MAX - 1).await;
+        // A write that failed meanwhile has given the device up.
+        if !self.has_room(volume, pages, to) {
+            return Ok(false);
+        }
+        self.append(
+            volume,
+            Record { hash: entry.hash, pages, hits, number: head.number, class: to, waited: 0, from: Some(known) },
+            buf,
+        );
+        Ok(true)
+    }
+}

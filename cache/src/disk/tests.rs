@@ -1,0 +1,433 @@
+//! The SSD tier as a whole, on real files: small slices in small segments, so that everything happens often.
+
+use std::{fs, os::unix::fs::FileExt, path::PathBuf};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    purge::Purges,
+    slab::{Budget, Priority},
+};
+
+pub(super) const SLICE: usize = 128 << 10;
+const SEGMENT: u64 = 1 << 20;
+/// Whole slices in a segment: after its head, before its footer.
+pub(super) const SLICES_PER_SEGMENT: u64 = 7;
+
+pub(super) struct Rig {
+    _folder: Option<TempDir>,
+    pub(super) config: DiskConfig,
+    pub(super) budget: Arc<Budget>,
+    pub(super) purges: Arc<Purges>,
+    pub(super) disk: Option<Arc<Disk>>,
+}
+
+impl Rig {
+    /// Devices of so many segments each.
+    pub(super) async fn new(io: IoChoice, segments: &[u64]) -> Self {
+        let mut rig = Self::closed(io, segments);
+        rig.open().await.expect("opens");
+        rig
+    }
+
+    pub(super) fn closed(io: IoChoice, segments: &[u64]) -> Self {
+        let folder = tempfile::tempdir().expect("a directory");
+        let mut rig = Self::at(folder.path(), segments);
+        rig.config.io = io;
+        Self { _folder: Some(folder), ..rig }
+    }
+
+    pub(super) fn at(folder: &Path, segments: &[u64]) -> Self {
+        let device = |(at, segments): (usize, &u64)| DeviceConfig {
+            path: folder.join(format!("device{at}")),
+            bytes: Some((1 << 20) + segments * SEGMENT),
+        };
+        let mut config = DiskConfig::new(folder.join("state"));
+        config.devices = segments.iter().enumerate().map(device).collect();
+        config.segment_bytes = SEGMENT;
+        config.device_timeout = Duration::from_secs(60);
+        let budget = Arc::new(Budget::new(64 << 20, SLICE));
+        Self { _folder: None, config, budget, purges: Arc::default(), disk: None }
+    }
+
+    pub(super) async fn open(&mut self) -> Result<(), DiskError> {
+        self.disk = None;
+        self.purges = Arc::default();
+        let purges = self.purges.clone();
+        // The former one's thread lets go of the lock when it ends.
+        let disk = loop {
+            match Disk::open(self.config.clone(), SLICE, &self.budget, 64 << 20, purges.clone()).await {
+                Err(DiskError::State(reason)) if reason.contains("another process") => tokio::task::yield_now().await,
+                other => break other?,
+            }
+        };
+        self.disk = Some(disk);
+        Ok(())
+    }
+
+    pub(super) fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("open")
+    }
+
+    /// Opens again, as after `kill -9`.
+    pub(super) async fn restart(&mut self) {
+        self.open().await.expect("opens again");
+    }
+
+    pub(super) async fn offer(&self, key: &str, index: u64, length: u64, is_planned: bool) -> bool {
+        self.offer_version(key, index, length, 1, is_planned).await
+    }
+
+    async fn offer_version(&self, key: &str, index: u64, length: u64, version: u64, is_planned: bool) -> bool {
+        let bytes = slice(key, index, length, version);
+        let permit = self.budget.acquire(SLICE, Priority::Viewer, Duration::from_secs(60)).await.expect("memory in time");
+        let (slab, mut writer) = Slab::new(permit, bytes.len());
+        assert!(writer.append(&bytes));
+        drop(writer);
+        let generation = Arc::new(generation(length, version));
+        let (vouched_at, number) = (SystemTime::now(), self.purges.now());
+        self.disk().offer(Offer { key: key.into(), index, generation, vouched_at, number, slab, is_planned })
+    }
+
+    /// Offers all slices of an object, one after the other has been written.
+    pub(super) async fn store(&self, key: &str, length: u64, is_planned: bool) {
+        for index in 0..length.div_ceil(SLICE as u64) {
+            assert!(self.offer(key, index, length, is_planned).await);
+            self.written().await;
+        }
+    }
+
+    /// Waits until all that was offered is written, or not.
+    pub(super) async fn written(&self) {
+        while self.disk().stats().bytes_queued > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn close(&mut self) {
+        self.disk().close().await;
+        self.disk = None;
+    }
+
+    pub(super) async fn load(&self, key: &str, index: u64, expected: Option<&Generation>) -> Option<Loaded> {
+        let place = self.disk().find(key, index)?;
+        let permit = self.budget.acquire(SLICE, Priority::Viewer, Duration::from_secs(60)).await.expect("memory in time");
+        self.disk().load(key, index, place, expected, permit).await
+    }
+
+    /// Whether the slice is there; if so, all of its bytes are right.
+    pub(super) async fn has(&self, key: &str, index: u64, length: u64) -> bool {
+        let Some(loaded) = self.load(key, index, Some(&generation(length, 1))).await else { return false };
+        assert!(loaded.slab.whole() == slice(key, index, length, 1), "{key} {index}: wrong bytes");
+        assert_eq!(loaded.generation, generation(length, 1));
+        true
+    }
+
+    fn path(&self, device: usize) -> PathBuf {
+        self.config.devices[device].path.clone()
+    }
+
+    pub(super) fn refused(&self, reason: &str) -> u64 {
+        let stats = self.disk().stats();
+        stats.refused.iter().find(|(name, _)| *name == reason).expect("a reason").1
+    }
+
+    pub(super) fn is_given_up(&self, device: usize) -> Option<String> {
+        match &self.disk().stats().devices[device].state {
+            DeviceState::Serving => None,
+            DeviceState::GivenUp { reason, .. } => Some(reason.clone()),
+        }
+    }
+}
+
+pub(super) fn generation(length: u64, version: u64) -> Generation {
+    Generation {
+        validator: format!("\"v{version}\""),
+        length,
+        headers: vec![("content-type".into(), "video/mp4".into())],
+        fresh_for: Duration::from_secs(60),
+        initial_age: Duration::ZERO,
+        tags: vec!["film".into()],
+    }
+}
+
+pub(super) fn slice(key: &str, index: u64, length: u64, version: u64) -> Vec<u8> {
+    let start = index * SLICE as u64;
+    let seed = xxhash_rust::xxh3::xxh3_64_with_seed(key.as_bytes(), version);
+    let end = length.min(start + SLICE as u64);
+    (start..end).map(|at| ((at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+pub(super) const ONE: u64 = SLICE as u64;
+
+/// Each test runs by io_uring, where the system has it, and by threads.
+macro_rules! by_both_drivers {
+    ($($name:ident)*) => {
+        mod by_ring {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::IoChoice::Auto).await;
+            })*
+        }
+        mod by_threads {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::IoChoice::Threads).await;
+            })*
+        }
+    };
+}
+
+by_both_drivers! {
+    what_was_written_is_read_whole_and_in_parts
+    a_clean_stop_loses_nothing_and_an_unclean_one_nothing_that_was_written
+    what_is_still_wanted_outlasts_a_flood_and_writes_stay_bounded
+    other_versions_and_purged_content_are_misses_also_after_a_restart
+    planned_content_is_kept_apart_and_has_its_share
+    a_device_that_rots_is_given_up_until_an_operator_takes_it_back
+    verifying_finds_what_rotted_and_forgets_it
+    a_device_that_is_gone_at_start_is_given_up_and_the_other_serves
+    what_cannot_be_a_device_is_refused_in_words
+    another_caches_device_begins_anew
+    what_does_not_fit_is_counted_by_reason
+    a_purge_that_was_never_written_down_does_not_take_the_next_ones_number
+}
+
+async fn what_was_written_is_read_whole_and_in_parts(io: IoChoice) {
+    let rig = Rig::new(io, &[8]).await;
+    let length = 2 * ONE + 70_001;
+    rig.store("/a", length, false).await;
+    for index in 0..3 {
+        assert!(rig.has("/a", index, length).await);
+        let bytes = slice("/a", index, length, 1);
+        for (from, to) in [(0, 1), (65_535, 65_537), (65_536, 70_001), (1, 70_001), (70_000, 70_001)] {
+            let place = rig.disk().find("/a", index).expect("there");
+            let permit = rig.budget.try_acquire(Disk::part_bytes(&(from..to)), Priority::Viewer).expect("memory");
+            let part = rig.disk().load_part("/a", index, place, &generation(length, 1), from..to, permit).await;
+            let (slab, start) = part.expect("right");
+            assert!(slab.view(start, start + to - from) == bytes[from..to], "{from}..{to} of slice {index}");
+        }
+    }
+    assert!(!rig.has("/a", 3, length).await && !rig.has("/b", 0, length).await);
+    let cold = rig.load("/a", 2, None).await.expect("any version");
+    assert_eq!((cold.generation, cold.slab.length()), (generation(length, 1), 70_001));
+    assert_eq!(rig.disk().stats().bytes_admitted, length);
+}
+
+async fn a_clean_stop_loses_nothing_and_an_unclean_one_nothing_that_was_written(io: IoChoice) {
+    let mut rig = Rig::new(io, &[16, 16]).await;
+    let keys: Vec<String> = (0..100).map(|n| format!("/{n}")).collect();
+    for key in &keys {
+        rig.store(key, ONE, false).await;
+    }
+    rig.close().await;
+    rig.restart().await;
+    for key in &keys {
+        assert!(rig.has(key, 0, ONE).await, "{key}");
+    }
+    let devices = rig.disk().stats().devices;
+    assert!(devices.iter().all(|device| device.bytes_used >= 5 * SEGMENT), "both hold some");
+    rig.store("/late", ONE, true).await;
+    rig.restart().await;
+    assert!(rig.has("/late", 0, ONE).await, "its segment had no footer");
+    rig.restart().await;
+    assert!(rig.has("/late", 0, ONE).await, "it was given one");
+    assert_eq!(rig.disk().stats().slices, 101);
+}
+
+async fn what_is_still_wanted_outlasts_a_flood_and_writes_stay_bounded(io: IoChoice) {
+    let rig = Rig::new(io, &[16]).await;
+    for n in 0..3 {
+        rig.store(&format!("/wanted/{n}"), ONE, false).await;
+    }
+    for n in 0..60 * SLICES_PER_SEGMENT {
+        rig.store(&format!("/flood/{n}"), ONE, false).await;
+        for n in 0..3 {
+            assert!(rig.has(&format!("/wanted/{n}"), 0, ONE).await, "{n}");
+        }
+    }
+    let stats = rig.disk().stats();
+    assert!(stats.evictions > 40 * SLICES_PER_SEGMENT && stats.reinsertions >= 3, "{stats:?}");
+    let amplification = stats.write_amplification().expect("something was written");
+    assert!((1.0..1.5).contains(&amplification), "{amplification}");
+    assert!(stats.slices <= 15 * SLICES_PER_SEGMENT && stats.slices >= 13 * SLICES_PER_SEGMENT, "{}", stats.slices);
+    assert_eq!(stats.rejected, 0);
+}
+
+async fn other_versions_and_purged_content_are_misses_also_after_a_restart(io: IoChoice) {
+    let mut rig = Rig::new(io, &[8]).await;
+    for key in ["/a/1", "/a/2", "/b/1"] {
+        rig.store(key, ONE, false).await;
+    }
+    assert!(rig.load("/a/1", 0, Some(&generation(ONE, 2))).await.is_none(), "version 2 is wanted");
+    assert!(rig.has("/a/1", 0, ONE).await, "the one that is there stays until another is written");
+    assert!(rig.offer_version("/a/1", 0, ONE, 2, false).await);
+    rig.written().await;
+    assert!(rig.load("/a/1", 0, Some(&generation(ONE, 2))).await.is_some());
+    let number = rig.purges.add(Purge::Prefix("/a/".into()));
+    rig.disk().note_purge(&Purge::Prefix("/a/".into()), number, true).expect("written");
+    for _ in 0..2 {
+        assert!(rig.load("/a/1", 0, None).await.is_none() && !rig.has("/a/2", 0, ONE).await);
+        assert!(rig.has("/b/1", 0, ONE).await);
+        rig.restart().await;
+    }
+    rig.store("/a/1", ONE, false).await;
+    assert!(rig.has("/a/1", 0, ONE).await, "what came after the purge stays");
+    rig.restart().await;
+    assert!(rig.has("/a/1", 0, ONE).await);
+    let number = rig.purges.add(Purge::Tag("film".into()));
+    assert!(number > 1, "numbers go on after a restart");
+    assert!(rig.load("/a/1", 0, None).await.is_none() && rig.load("/b/1", 0, None).await.is_none());
+}
+
+async fn planned_content_is_kept_apart_and_has_its_share(io: IoChoice) {
+    let rig = Rig::new(io, &[16]).await;
+    let planned_max = 10 * SLICES_PER_SEGMENT;
+    for n in 0..planned_max {
+        rig.store(&format!("/planned/{n}"), ONE, true).await;
+    }
+    for n in 0..10 * SLICES_PER_SEGMENT {
+        rig.store(&format!("/once/{n}"), ONE, false).await;
+    }
+    for n in 0..planned_max {
+        assert!(rig.has(&format!("/planned/{n}"), 0, ONE).await, "{n}");
+    }
+    rig.store("/planned/too many", ONE, true).await;
+    assert_eq!((rig.refused("planned_full"), rig.has("/planned/too many", 0, ONE).await), (1, false));
+    for n in 0..2 * SLICES_PER_SEGMENT {
+        rig.purges.add(Purge::Object(format!("/planned/{n}")));
+        assert!(!rig.has(&format!("/planned/{n}"), 0, ONE).await, "purged");
+    }
+    rig.store("/planned/instead", ONE, true).await;
+    assert!(rig.has("/planned/instead", 0, ONE).await, "what was purged makes room");
+    assert!(rig.has(&format!("/planned/{}", planned_max - 1), 0, ONE).await);
+    assert_eq!(rig.disk().stats().devices[0].bytes_planned, 10 * SEGMENT);
+}
+
+async fn a_device_that_rots_is_given_up_until_an_operator_takes_it_back(io: IoChoice) {
+    let mut rig = Rig::new(io, &[8, 8]).await;
+    let keys: Vec<String> = (0..40).map(|n| format!("/{n}")).collect();
+    for key in &keys {
+        rig.store(key, ONE, false).await;
+    }
+    let is_there = |at: usize, key: &str| rig.disk().find(key, 0).is_some_and(|place| place.device() == at);
+    let first: Vec<&String> = keys.iter().filter(|key| is_there(0, key)).collect();
+    let file = fs::File::options().write(true).open(rig.path(0)).expect("opens");
+    for page in (3..8 * 256).step_by(8) {
+        file.write_all_at(&[0xee; 64], (1 << 20) + page * 4096).expect("written");
+    }
+    for key in &first {
+        assert!(!rig.has(key, 0, ONE).await, "never a wrong byte");
+    }
+    let reason = rig.is_given_up(0).expect("given up");
+    assert_eq!((reason.as_str(), rig.is_given_up(1)), ("4 records were not what had been written", None));
+    for key in &first {
+        assert!(!rig.disk().contains(key, 0));
+        rig.store(key, ONE, false).await;
+    }
+    rig.restart().await;
+    assert_eq!(rig.is_given_up(0), Some(reason), "the verdict outlasts a restart");
+    for key in &keys {
+        assert!(rig.has(key, 0, ONE).await, "what was on it was filled anew on the other");
+    }
+    let path = rig.path(0);
+    rig.disk().restore(&path).await.expect("it can be read again");
+    assert!(rig.disk().restore(&path).await.is_err_and(|reason| reason.contains("serves")));
+    assert_eq!(rig.is_given_up(0), None);
+    assert!(rig.has(&keys[0], 0, ONE).await);
+}
+
+async fn verifying_finds_what_rotted_and_forgets_it(io: IoChoice) {
+    let mut rig = Rig::new(io, &[8]).await;
+    for n in 0..20 {
+        rig.store(&format!("/{n}"), ONE, false).await;
+    }
+    rig.disk().close().await;
+    let file = fs::File::options().write(true).open(rig.path(0)).expect("opens");
+    let place = rig.disk().find("/7", 0).expect("there");
+    let volume = rig.disk().engine.devices[0].volume().expect("serves");
+    file.write_all_at(b"rot", volume.at(place.segment(), usize::from(place.page()) + 5)).expect("written");
+    let mut told = Vec::new();
+    let verified = rig.disk().verify(|read, total| told.push((read, total))).await;
+    assert_eq!((verified.slices, verified.segments, verified.fault_count), (19, 3, 1), "{verified:?}");
+    assert!(verified.faults[0].contains("slice 0 of /7"), "{verified:?}");
+    assert_eq!((told[0], told.last()), ((0, 3 * SEGMENT), Some(&(3 * SEGMENT, 3 * SEGMENT))));
+    assert!(!rig.disk().contains("/7", 0));
+    assert_eq!(rig.disk().verify(|_, _| ()).await.fault_count, 0);
+    rig.close().await;
+}
+
+async fn a_device_that_is_gone_at_start_is_given_up_and_the_other_serves(io: IoChoice) {
+    let mut rig = Rig::new(io, &[8, 8]).await;
+    rig.store("/a", ONE, false).await;
+    rig.close().await;
+    fs::remove_file(rig.path(1)).expect("removed");
+    rig.config.devices[1].bytes = None;
+    rig.restart().await;
+    let reason = rig.is_given_up(1).expect("given up");
+    assert!(reason.contains("not there"), "{reason}");
+    rig.store("/b", ONE, false).await;
+    assert!(rig.has("/b", 0, ONE).await);
+}
+
+async fn what_cannot_be_a_device_is_refused_in_words(io: IoChoice) {
+    for (content, size, words) in [
+        (Some(vec![7_u8; 20 << 20]), None, "something that is not Larder's"),
+        (None, None, "without a size it cannot be made"),
+        (None, Some(4 << 20), "at least 9437184 are needed"),
+    ] {
+        let mut rig = Rig::closed(io, &[8]);
+        rig.config.devices[0].bytes = size;
+        if let Some(content) = content {
+            fs::write(rig.path(0), content).expect("written");
+        }
+        let error = rig.open().await.expect_err("refused").to_string();
+        assert!(error.contains(words) && error.contains("device0"), "{error}");
+    }
+    let mut rig = Rig::closed(io, &[8]);
+    rig.config.planned_share = 0.99;
+    assert!(rig.open().await.is_err_and(|error| error.to_string().contains("planned share")));
+    let mut rig = Rig::closed(io, &[]);
+    assert!(rig.open().await.is_err_and(|error| error.to_string().contains("0 devices")));
+    let mut rig = Rig::closed(io, &[8, 8]);
+    rig.config.devices[1].path = rig.path(0);
+    assert!(rig.open().await.is_err_and(|error| error.to_string().contains("twice")));
+}
+
+async fn another_caches_device_begins_anew(io: IoChoice) {
+    let mut rig = Rig::new(io, &[8]).await;
+    rig.store("/a", ONE, false).await;
+    rig.close().await;
+    fs::remove_dir_all(&rig.config.state_dir).expect("removed");
+    rig.restart().await;
+    assert_eq!(rig.disk().stats().slices, 0, "without its purges nothing on it may be believed");
+    rig.store("/b", ONE, false).await;
+    assert!(rig.has("/b", 0, ONE).await && !rig.has("/a", 0, ONE).await);
+}
+
+async fn what_does_not_fit_is_counted_by_reason(io: IoChoice) {
+    let rig = Rig::new(io, &[8]).await;
+    let mut generation = generation(ONE, 1);
+    generation.headers = vec![("x".into(), "y".repeat(4000))];
+    let permit = rig.budget.try_acquire(SLICE, Priority::Viewer).expect("memory");
+    let (slab, mut writer) = Slab::new(permit, SLICE);
+    assert!(writer.append(&[1; SLICE]));
+    drop(writer);
+    let generation = Arc::new(generation);
+    let (vouched_at, number) = (SystemTime::now(), 0);
+    rig.disk().offer(Offer { key: "/a".into(), index: 0, generation, vouched_at, number, slab, is_planned: false });
+    rig.written().await;
+    assert_eq!(rig.refused("head_too_large"), 1);
+}
+
+/// A purge holds in memory before it is written down; what is learnt in between has its number.
+async fn a_purge_that_was_never_written_down_does_not_take_the_next_ones_number(io: IoChoice) {
+    let mut rig = Rig::new(io, &[8]).await;
+    rig.purges.add(Purge::Object("/lost".into()));
+    rig.store("/a", ONE, false).await;
+    rig.restart().await;
+    assert!(rig.has("/a", 0, ONE).await);
+    rig.purges.add(Purge::Object("/a".into()));
+    assert!(!rig.has("/a", 0, ONE).await, "learnt at 1, purged at 2");
+}

@@ -1,0 +1,364 @@
+//! Writing: one task a device takes what is offered, appends it to an open segment, and seals what is full. [`super::reclaim`] makes room.
+//!
+//! Nothing is written twice in a segment's life: head, records one after the other, footer. A slice is in the index only after all of it was
+//! written.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering},
+    time::SystemTime,
+};
+
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Offer,
+    device::{self, Fault, Volume},
+    engine::{Engine, Refusal},
+    index::Place,
+    layout::{Class, Entry, Footer, PAGE, RecordHead, SegmentHead, checksums},
+    recover::Recovered,
+};
+use crate::{
+    policy::{Shelf, Verdict},
+    slab::{IoBuf, record_bytes},
+};
+
+/// Writes under way at once on a device.
+pub(super) const WRITES_MAX: usize = 8;
+
+/// What a writer is asked.
+pub(super) enum Job {
+    Write(Box<Offer>),
+    /// Write the footers of open segments, and say when they stand.
+    Seal(oneshot::Sender<()>),
+    /// Go on with this.
+    TakeUp(Arc<Volume>, Recovered),
+}
+
+/// A device's writer.
+pub(super) struct Writing {
+    pub(super) engine: Arc<Engine>,
+    pub(super) device: usize,
+    jobs: mpsc::UnboundedReceiver<Job>,
+    volume: Option<Arc<Volume>>,
+    pub(super) free: VecDeque<u32>,
+    /// By class; the oldest first.
+    pub(super) sealed: [VecDeque<u32>; Class::ALL.len()],
+    /// By class.
+    pub(super) open: [Option<Open>; Class::ALL.len()],
+    under_way: FuturesUnordered<Pin<Box<dyn Future<Output = Written> + Send>>>,
+}
+
+/// A segment that records are appended to.
+pub(super) struct Open {
+    number: u32,
+    pub(super) sequence: u64,
+    /// The first free page.
+    page: usize,
+    /// Records appended, written or not yet.
+    records: usize,
+    entries: Vec<Entry>,
+    oldest: u64,
+    newest: u64,
+}
+
+/// A record that is about to be written.
+pub(super) struct Record {
+    pub(super) hash: u64,
+    pub(super) pages: usize,
+    pub(super) hits: u8,
+    pub(super) number: u64,
+    pub(super) class: Class,
+    /// Bytes that no longer wait once it is written.
+    pub(super) waited: u64,
+    /// Where it was, if it is written again.
+    pub(super) from: Option<Place>,
+}
+
+/// A record that was written, or not.
+struct Written {
+    entry: Entry,
+    number: u64,
+    class: Class,
+    waited: u64,
+    from: Option<Place>,
+    volume: Arc<Volume>,
+    segment: u32,
+    sequence: u64,
+    result: Result<(), Fault>,
+}
+
+/// Why a record is not written.
+pub(super) enum Refused {
+    Why(Refusal),
+    Device(Fault),
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self::Device(fault)
+    }
+}
+
+impl Writing {
+    pub(super) fn new(engine: Arc<Engine>, device: usize, jobs: mpsc::UnboundedReceiver<Job>) -> Self {
+        Self {
+            engine,
+            device,
+            jobs,
+            volume: None,
+            free: VecDeque::new(),
+            sealed: Default::default(),
+            open: Default::default(),
+            under_way: FuturesUnordered::new(),
+        }
+    }
+
+    /// Writes until nobody can offer anything any more.
+    pub(super) async fn run(mut self) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(written) = self.under_way.next(), if !self.under_way.is_empty() => self.landed(written),
+                job = self.jobs.recv(), if self.under_way.len() < WRITES_MAX => match job {
+                    Some(job) => self.work(job).await,
+                    None => break,
+                },
+            }
+        }
+        self.land_all().await;
+    }
+
+    async fn work(&mut self, job: Job) {
+        match job {
+            Job::Write(offer) => {
+                let (bytes, charged) = (offer.slab.length() as u64, offer.slab.bytes_charged() as u64);
+                match self.write(*offer).await {
+                    // It waits until it has landed.
+                    Ok(()) => return self.engine.counters.bytes_admitted.add(bytes),
+                    Err(Refused::Why(refusal)) => self.engine.counters.refuse(refusal),
+                    Err(Refused::Device(fault)) => {
+                        self.engine.counters.refuse(Refusal::Device);
+                        self.give_up(&fault);
+                    }
+                }
+                self.engine.leaves_queue(charged);
+            }
+            Job::Seal(done) => {
+                if let Err(fault) = self.seal_all().await {
+                    self.give_up(&fault);
+                }
+                // Whoever asked may be gone.
+                let _ = done.send(());
+            }
+            Job::TakeUp(volume, recovered) => {
+                // What was under way when the device was given up has nothing to do with what it is now.
+                self.land_all().await;
+                self.volume = Some(volume);
+                self.free = recovered.free;
+                self.sealed = recovered.sealed;
+                self.open = Default::default();
+            }
+        }
+    }
+
+    fn give_up(&mut self, fault: &Fault) {
+        self.engine.give_up(self.device, self.volume.as_ref(), fault);
+    }
+
+    /// The volume, as long as the device serves from it.
+    fn volume(&mut self) -> Option<Arc<Volume>> {
+        let device = &self.engine.devices[self.device];
+        if !self.volume.as_ref().is_some_and(|volume| device.serves_from(volume)) {
+            self.volume = None;
+            self.open = Default::default();
+        }
+        self.volume.clone()
+    }
+
+    async fn write(&mut self, offer: Offer) -> Result<(), Refused> {
+        let volume = self.volume().ok_or(Refused::Why(Refusal::Device))?;
+        if self.engine.purges.covers(&offer.key, &offer.generation.tags, offer.number) {
+            return Err(Refused::Why(Refusal::Purged));
+        }
+        let slice = offer.slab.whole();
+        let pages = record_bytes(slice.len()) / PAGE;
+        let hash = self.engine.hash(&offer.key, offer.index);
+        let class =
+            if offer.is_planned { Class::Planned } else { self.admit(hash, pages).ok_or(Refused::Why(Refusal::Policy))? };
+        self.make_room(&volume, pages, class).await?;
+        let open = self.open[class as usize].as_ref().expect("room was made");
+        let head = RecordHead {
+            device: volume.superblock.device,
+            sequence: open.sequence,
+            key: (*offer.key).to_owned(),
+            index: offer.index,
+            slice_bytes: u32::try_from(slice.len()).expect("at most 4 MiB"),
+            generation: (*offer.generation).clone(),
+            vouched_at: offer.vouched_at,
+            number: offer.number,
+            checksums: checksums(slice),
+        };
+        let page = head.to_page().ok_or(Refused::Why(Refusal::Head))?;
+        let buf = offer.slab.record(&page).ok_or(Refused::Why(Refusal::Twice))?;
+        let record =
+            Record { hash, pages, hits: 0, number: offer.number, class, waited: offer.slab.bytes_charged() as u64, from: None };
+        self.append(&volume, record, buf);
+        Ok(())
+    }
+
+    /// Where a slice that was filled on demand goes, if it is let in.
+    fn admit(&self, hash: u64, pages: usize) -> Option<Class> {
+        let bytes = (pages * PAGE) as u64;
+        let verdict = self.engine.devices[self.device].policy(|policy| {
+            policy.asked(hash, bytes);
+            policy.offered(hash, bytes)
+        });
+        match verdict? {
+            Verdict::Write(Shelf::New) => Some(Class::New),
+            Verdict::Write(Shelf::Proven) => Some(Class::Proven),
+            Verdict::Bypass => None,
+        }
+    }
+
+    /// Starts the write of a record that there is room for.
+    pub(super) fn append(&mut self, volume: &Arc<Volume>, record: Record, buf: IoBuf) {
+        let Record { hash, pages, hits, number, class, waited, from } = record;
+        let open = self.open[class as usize].as_mut().expect("room was made");
+        let page = u16::try_from(open.page).expect("a segment has at most 65,536 pages");
+        let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits };
+        let (segment, sequence, at) = (open.number, open.sequence, volume.at(open.number, open.page));
+        open.page += pages;
+        open.records += 1;
+        let (engine, volume) = (self.engine.clone(), volume.clone());
+        self.under_way.push(Box::pin(async move {
+            let result = device::write(&engine.io, &volume.file, at, buf, engine.limit()).await;
+            Written { entry, number, class, waited, from, volume, segment, sequence, result }
+        }));
+    }
+
+    /// Waits until no more than so many writes are under way.
+    pub(super) async fn land_to(&mut self, count: usize) {
+        while self.under_way.len() > count
+            && let Some(written) = self.under_way.next().await
+        {
+            self.landed(written);
+        }
+    }
+
+    pub(super) async fn land_all(&mut self) {
+        self.land_to(0).await;
+    }
+
+    /// A write is over.
+    fn landed(&mut self, written: Written) {
+        let Written { entry, number, class, waited, from, volume, segment, sequence, result } = written;
+        self.engine.leaves_queue(waited);
+        if let Err(fault) = result {
+            return self.engine.give_up(self.device, Some(&volume), &fault);
+        }
+        if !self.engine.devices[self.device].serves_from(&volume) {
+            return;
+        }
+        let Some(open) = self.open[class as usize].as_mut().filter(|open| open.sequence == sequence) else { return };
+        open.entries.push(entry);
+        open.oldest = open.oldest.min(number);
+        open.newest = open.newest.max(number);
+        let place = Place::new(self.device, segment, entry.page, entry.pages, entry.hits);
+        self.engine.file_written(entry.hash, place, from);
+    }
+
+    /// Sees to it that the open segment of the class has room for a record of so many pages.
+    async fn make_room(&mut self, volume: &Arc<Volume>, pages: usize, class: Class) -> Result<(), Refused> {
+        if self.has_room(volume, pages, class) {
+            return Ok(());
+        }
+        self.seal(volume, class).await?;
+        self.make_free(volume, class).await?;
+        // What was written again may have opened one already.
+        if !self.has_room(volume, pages, class) {
+            self.seal(volume, class).await?;
+            self.open_segment(volume, class).await?;
+        }
+        if self.has_room(volume, pages, class) { Ok(()) } else { Err(Refused::Why(Refusal::NoRoom)) }
+    }
+
+    pub(super) fn has_room(&self, volume: &Volume, pages: usize, class: Class) -> bool {
+        self.open[class as usize].as_ref().is_some_and(|open| open.has_room(volume, pages))
+    }
+
+    pub(super) async fn open_segment(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Refused> {
+        let Some(number) = self.free.pop_front() else { return Err(Refused::Why(Refusal::NoRoom)) };
+        let sequence = self.engine.sequence.fetch_add(1, Ordering::AcqRel);
+        let head = SegmentHead { device: volume.superblock.device, number, sequence, class }.to_page();
+        let (io, limit) = (&self.engine.io, self.engine.limit());
+        device::write_bytes(io, &volume.file, volume.at(number, 0), &head, limit).await?;
+        // Else a loss of power could leave the former life's head and footer around records of this one.
+        device::sync(io, &volume.file, limit).await?;
+        volume.begin(number, sequence, class);
+        let (entries, oldest, newest) = (Vec::new(), u64::MAX, 0);
+        self.open[class as usize] = Some(Open { number, sequence, page: 1, records: 0, entries, oldest, newest });
+        Ok(())
+    }
+
+    async fn seal_all(&mut self) -> Result<(), Fault> {
+        let Some(volume) = self.volume() else { return Ok(()) };
+        for class in Class::ALL {
+            if self.open[class as usize].as_ref().is_some_and(|open| open.records > 0) {
+                self.seal(&volume, class).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the footer of the class's open segment, if there is one, after all that it names.
+    pub(super) async fn seal(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Fault> {
+        self.land_all().await;
+        let Some(mut open) = self.open[class as usize].take() else { return Ok(()) };
+        let (io, limit) = (&self.engine.io, self.engine.limit());
+        for entry in &mut open.entries {
+            entry.hits = self.engine.index.place(entry.hash).map_or(0, Place::hits);
+        }
+        let device = volume.superblock.device;
+        let Open { number, sequence, oldest, newest, entries, .. } = open;
+        let bytes = Footer { device, sequence, oldest, newest, entries }.to_bytes();
+        let at = volume.at(number, volume.pages_per_segment() - bytes.len() / PAGE);
+        device::sync(io, &volume.file, limit).await?;
+        device::write_bytes(io, &volume.file, at, &bytes, limit).await?;
+        volume.segment(number).is_sealed.store(true, Ordering::Release);
+        self.sealed[class as usize].push_back(number);
+        Ok(())
+    }
+}
+
+impl Open {
+    /// Whether a record of so many pages fits, and the footer after it.
+    fn has_room(&self, volume: &Volume, pages: usize) -> bool {
+        self.page + pages + Footer::pages(self.records + 1) <= volume.pages_per_segment()
+    }
+}
+
+impl Engine {
+    /// Leaves a device alone from now on.
+    pub(super) fn give_up(&self, device: usize, volume: Option<&Arc<Volume>>, fault: &Fault) {
+        if fault.is_ours() {
+            tracing::warn!(device = %self.config.devices[device].path.display(), %fault, "an operation was broken off");
+            return;
+        }
+        // What was asked of it before it was taken back says nothing of what it is now.
+        if volume.is_some_and(|volume| !self.devices[device].serves_from(volume)) {
+            return;
+        }
+        let Some(verdict) = self.devices[device].give_up(fault.to_string(), SystemTime::now()) else { return };
+        let path = &self.config.devices[device].path;
+        tracing::error!(
+            device = %path.display(), reason = %verdict.reason,
+            "a device is given up; its content is filled anew elsewhere. `larder cache devices --restore` takes it back"
+        );
+        self.remember(device);
+        self.index.retain(|place| place.device() != device);
+    }
+}
