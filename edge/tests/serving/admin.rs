@@ -96,7 +96,7 @@ async fn an_operator_sees_the_cache_and_purges_from_it() {
     );
     let restore = "{\"device\":\"/dev/none\"}";
     let (status, told) = tell(&edge, "POST /cache/devices/restore", &[HOST, JSON], restore).await;
-    assert_eq!((status, told.as_str()), (409, "{\"error\":\"there is no device /dev/none\"}\n"));
+    assert_eq!((status, told.as_str()), (409, "{\"error\":\"this cache has no devices\"}\n"));
     edge.stop().await;
 }
 
