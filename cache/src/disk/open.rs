@@ -84,7 +84,7 @@ impl Disk {
             devices: config.devices.iter().map(|_| Arc::default()).collect(),
             sequence: AtomicU64::new(first_sequence()),
             counters: Counters::default(),
-            depth_max: (budget_bytes / 4 / slice_bytes as u64).clamp(8, 256),
+            depth_max: (budget_bytes / 4 / slice_bytes as u64).clamp(64, 256),
             written: Notify::new(),
             restoring: tokio::sync::Mutex::default(),
             config,
