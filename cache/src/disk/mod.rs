@@ -252,7 +252,8 @@ impl Disk {
         if self.engine.devices[at].serves() {
             return Err(format!("{} serves", path.display()));
         }
-        let (volume, recovered) = self.engine.try_device(at).await.map_err(|fault| format!("{} {fault}", path.display()))?;
+        let (volume, recovered) =
+            self.engine.try_device(at, true).await.map_err(|fault| format!("{} {fault}", path.display()))?;
         self.engine.take_up(at, volume.clone());
         self.engine.remember(at);
         // The writers live as long as this.

@@ -148,7 +148,7 @@ impl Engine {
                 continue;
             }
             let engine = self.clone();
-            opening.spawn(async move { (at, engine.try_device(at).await) });
+            opening.spawn(async move { (at, engine.try_device(at, false).await) });
         }
         let mut found = Vec::new();
         let mut oldest = None;
@@ -188,10 +188,11 @@ impl Engine {
     }
 
     /// Opens a device and finds what it holds.
-    pub(super) async fn try_device(&self, at: usize) -> Result<(Arc<Volume>, Recovered), Fault> {
+    pub(super) async fn try_device(&self, at: usize, may_make: bool) -> Result<(Arc<Volume>, Recovered), Fault> {
         let config = &self.config.devices[at];
         let segment_bytes = self.config.segment_bytes;
-        let is_known = self.state.set().devices.iter().any(|known| known.path == config.path);
+        // An operator who takes a device back may have put a blank one in its place.
+        let is_known = !may_make && self.state.set().devices.iter().any(|known| known.path == config.path);
         let bytes = make(config, is_known).map_err(Fault::Unusable)?;
         let segments = bytes.saturating_sub(SEGMENTS_AT) / segment_bytes;
         let segments = u32::try_from(segments).unwrap_or(u32::MAX).min(SEGMENTS_MAX);
