@@ -38,9 +38,9 @@ web: web/dist/index.html
 test: tools-test web/dist/index.html lint docs
 	@cd web && npm test
 	@if cargo nextest --version >/dev/null 2>&1; then \
-	    cargo nextest run $(CARGO_FLAGS) --workspace; \
+	    cargo nextest run $(CARGO_FLAGS) --workspace --no-fail-fast; \
 	else \
-	    cargo test $(CARGO_FLAGS) --workspace --all-targets; \
+	    cargo test $(CARGO_FLAGS) --workspace --all-targets --no-fail-fast; \
 	fi
 
 lint: tools-build

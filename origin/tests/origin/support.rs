@@ -42,13 +42,11 @@ impl Film {
     }
 }
 
-/// Made once for all tests.
+/// Made once for all tests of a process.
 pub(crate) async fn film() -> &'static Film {
     static FILM: OnceCell<Film> = OnceCell::const_new();
     FILM.get_or_init(async || {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("film");
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
+        let folder = own_folder("film");
         let source = folder.join("film.mp4");
         ffmpeg(
             "-f lavfi -i testsrc2=s=320x180:r=30000/1001:d=10 -f lavfi -i sine=d=10:r=44100 -f lavfi -i sine=d=10:f=880 \
@@ -62,6 +60,22 @@ pub(crate) async fn film() -> &'static Film {
         Film { source, state_dir, store, title }
     })
     .await
+}
+
+/// An empty folder that is this process's own until it ends: tests may run in processes side by side.
+fn own_folder(name: &str) -> PathBuf {
+    let (folder, lock) = (0..)
+        .map(|number| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{number}")))
+        .find_map(|folder| {
+            let lock = fs::File::create(folder.with_extension("lock")).unwrap();
+            lock.try_lock().is_ok().then_some((folder, lock))
+        })
+        .unwrap();
+    // The kernel lets go of the lock when the process ends.
+    std::mem::forget(lock);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
 }
 
 pub(crate) fn request(input: &Path) -> Ingest {
