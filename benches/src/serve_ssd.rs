@@ -1,8 +1,8 @@
 //! How fast, and for how much CPU, do slices come from a device through the cache, without a socket?
 //!
 //! Beside it in the same run, in turns: fio on the same file system with the same block size and depth (what the device gives), and, with
-//! the feature `peers`, foyer's hybrid cache (psync, `O_DIRECT`) on the same load. Then the same reads while other objects are filled at half of the
-//! bandwidth that fio writes with.
+//! the feature `peers`, foyer's hybrid cache (psync, `O_DIRECT`) on the same load. Then the same reads while other objects are filled at half of what
+//! the device writes, as fio finds it beside such reads and alone.
 
 use std::{
     hint::black_box,
@@ -199,29 +199,39 @@ impl Stocked {
         wrong + u64::from(at != range.end)
     }
 
-    /// The same reads alone, and while other objects are filled at half of the bandwidth that fio writes with.
+    /// The same reads alone, and while other objects are filled at half of the bandwidth that fio writes with, beside reads of its own and
+    /// alone.
     async fn read_while_filling(&self, report: &mut Report, folder: &Path, load: Load) {
-        let Some(fio) = write_by_fio(folder, load) else { return };
-        let (mut quiet, mut busy, mut filled) = (Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            quiet.push(self.read(load).await.0);
-            let filling = Filling::start(self.cache.clone(), self.source.length, fio.mb_per_s() / 2.0);
-            busy.push(self.read(load).await.0);
-            filled.push(filling.stop());
+        let (Some(writes), Some((reads, [reads_beside, writes_beside]))) =
+            (write_by_fio(folder, load), both_by_fio(folder, load))
+        else {
+            return;
+        };
+        report.figure("writes, fio alone", writes.mb_per_s(), "MB/s");
+        report.figure("writes, fio beside its reads", writes_beside.mb_per_s(), "MB/s");
+        report.figure("reads, fio beside its writes, of those alone", reads_beside.mb_per_s() / reads.mb_per_s() * 100.0, "%");
+        for (bandwidth, fills) in [("shared", writes_beside), ("whole", writes)] {
+            let (mut quiet, mut busy, mut filled) = (Vec::new(), Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                quiet.push(self.read(load).await.0);
+                let filling = Filling::start(self.cache.clone(), load.slice_bytes, fills.mb_per_s() / 2.0);
+                busy.push(self.read(load).await.0);
+                filled.push(filling.stop());
+            }
+            let (quiet, busy) = (median(&quiet, Round::mb_per_s), median(&busy, Round::mb_per_s));
+            let name = |what: &str| format!("half of the {bandwidth} write bandwidth, {what}");
+            report.figure(name("reads without fills"), quiet, "MB/s");
+            report.figure(name("reads beside fills"), busy, "MB/s");
+            report.figure(name("fills beside reads"), median(&filled, Round::mb_per_s), "MB/s");
+            report.figure(name("reads beside fills, of those without"), busy / quiet * 100.0, "%");
         }
-        let (quiet, busy) = (median(&quiet, Round::mb_per_s), median(&busy, Round::mb_per_s));
-        report.figure("writes, fio alone", fio.mb_per_s(), "MB/s");
-        report.figure("reads without fills", quiet, "MB/s");
-        report.figure("reads beside fills", busy, "MB/s");
-        report.figure("fills beside reads", median(&filled, Round::mb_per_s), "MB/s");
-        report.figure("reads beside fills, of those without", busy / quiet * 100.0, "%");
     }
 }
 
 /// Objects filled at once.
 const FILLS: u64 = 8;
 
-/// A thread that fills objects until it is stopped.
+/// A thread that fills objects of `length` bytes, evenly spread over time as an uplink brings them, until it is stopped.
 struct Filling {
     thread: thread::JoinHandle<Round>,
     stop: Arc<AtomicBool>,
@@ -350,6 +360,16 @@ fn read_by_fio(folder: &Path, load: Load) -> Option<Round> {
 /// What fio writes to a file beside it.
 fn write_by_fio(folder: &Path, load: Load) -> Option<Round> {
     fio("write", &["--rw=write"], &folder.join("fio"), load)
+}
+
+/// What fio reads alone; and what it reads and writes at the same time, as much of both as it can.
+fn both_by_fio(folder: &Path, load: Load) -> Option<(Round, [Round; 2])> {
+    let alone = read_by_fio(folder, load)?;
+    thread::scope(|scope| {
+        let writes = scope.spawn(|| write_by_fio(folder, load));
+        let reads = read_by_fio(folder, load);
+        Some((alone, [reads?, writes.join().ok()??]))
+    })
 }
 
 fn fio(what: &str, args: &[&str], file: &Path, load: Load) -> Option<Round> {
