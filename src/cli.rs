@@ -141,7 +141,8 @@ Examples:
   larder demo --input film.mp4         your own
   larder demo --once --json            plays it all twice over HTTP/3, checks every byte, and exits
 
-The state directory keeps what was packaged, so a second run starts at once. Remove it to start anew.";
+The state directory keeps what was packaged, so a second run starts at once, and what the edges have on their SSDs (files of 256 MiB), so that it
+begins warm. Remove it to start anew.";
 
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {

@@ -10,7 +10,7 @@ use std::{
 use edge::http::{Protocol, client::Connection};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use crate::support::{Role, certificate, connect, free_port};
+use crate::support::{EdgeFiles, Role, connect, free_port, write_origin_files};
 
 pub(crate) const LENGTH: u64 = 50_000_000_000;
 /// A mark stands at every multiple of it, and at the very end; the rest is zeros.
@@ -23,45 +23,13 @@ const BESIDES_BYTES: u64 = 64 << 20;
 fn a_50_gb_object_streams_by_ranges_and_whole_within_the_edges_budget() {
     let dir = tempfile::tempdir().expect("a directory");
     let (origin_port, edge_port) = (free_port(), free_port());
-    let (certificate, key, tls) = certificate(dir.path());
     sparse_object(&dir.path().join("origin/files"));
-    fs::write(dir.path().join("fill.token"), "a-secret-between-the-edge-and-its-origin").expect("writes");
-    let origin_toml = dir.path().join("origin.toml");
-    let config = format!(
-        "role = \"origin\"\nlisten = \"127.0.0.1:{origin_port}\"\nstate_dir = \"{0}/origin\"\nfill_token_file = \"{0}/fill.token\"\n",
-        dir.path().display()
-    );
-    fs::write(&origin_toml, config).expect("writes");
-    fs::write(dir.path().join("keys.json"), "{\"keys\":[]}").expect("writes");
-    let edge_toml = dir.path().join("edge.toml");
-    let config = format!(
-        r#"role = "edge"
-name = "edge-a"
-site = "site-1"
-listen = "127.0.0.1:{edge_port}"
-admin_listen = "127.0.0.1:0"
-public_url = "https://127.0.0.1:{edge_port}"
-[tls]
-certificate_file = "{certificate}"
-key_file = "{key}"
-[tokens]
-keys_file = "{dir}/keys.json"
-issuer = "test"
-open_paths = ["/files/"]
-[cache]
-ram = "{budget}"
-[origin]
-url = "http://127.0.0.1:{origin_port}"
-token_file = "{dir}/fill.token"
-"#,
-        certificate = certificate.display(),
-        key = key.display(),
-        dir = dir.path().display(),
-        budget = BUDGET_BYTES,
-    );
-    fs::write(&edge_toml, config).expect("writes");
-    let origin = Role::start("origin", &origin_toml);
-    let edge = Role::start("edge", &edge_toml);
+    write_origin_files(dir.path(), origin_port);
+    let cache = format!("ram = \"{BUDGET_BYTES}\"");
+    let tls =
+        EdgeFiles { port: edge_port, admin_port: 0, origin_port, open_paths: &["/files/"], cache: &cache }.write(dir.path());
+    let origin = Role::start("origin", &dir.path().join("origin.toml"));
+    let edge = Role::start("edge", &dir.path().join("edge.toml"));
 
     let addr = SocketAddr::from(([127, 0, 0, 1], edge_port));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

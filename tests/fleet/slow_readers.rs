@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
@@ -16,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     big_object::{LENGTH, check, sparse_object},
-    support::{Role, certificate, free_port},
+    support::{EdgeFiles, Role, free_port, write_origin_files},
 };
 
 const READERS: usize = 500;
@@ -46,38 +45,14 @@ struct Reader {
 fn five_hundred_slow_readers_of_50_gb_stay_within_the_edges_budget_and_all_get_on() {
     let dir = tempfile::tempdir().expect("a directory");
     let (origin_port, edge_port) = (free_port(), free_port());
-    let (certificate, key, tls) = certificate(dir.path());
     sparse_object(&dir.path().join("origin/files"));
+    write_origin_files(dir.path(), origin_port);
     let folder = dir.path().display();
-    let origin_config = format!(
-        "role = \"origin\"\nlisten = \"127.0.0.1:{origin_port}\"\nstate_dir = \"{folder}/origin\"\nfill_token_file = \"{folder}/fill.token\"\n"
+    let cache = format!(
+        "ram = \"{BUDGET_BYTES}\"\nstate_dir = \"{folder}/state\"\ndevices = [{{ path = \"{folder}/device\", size = \"2GiB\" }}]"
     );
-    let edge_config = format!(
-        r#"role = "edge"
-name = "edge-a"
-site = "site-1"
-listen = "127.0.0.1:{edge_port}"
-admin_listen = "127.0.0.1:0"
-public_url = "https://127.0.0.1:{edge_port}"
-tls = {{ certificate_file = "{certificate}", key_file = "{key}" }}
-tokens = {{ keys_file = "{folder}/keys.json", issuer = "test", open_paths = ["/files/"] }}
-origin = {{ url = "http://127.0.0.1:{origin_port}", token_file = "{folder}/fill.token" }}
-[cache]
-ram = "{BUDGET_BYTES}"
-state_dir = "{folder}/state"
-devices = [{{ path = "{folder}/device", size = "2GiB" }}]
-"#,
-        certificate = certificate.display(),
-        key = key.display(),
-    );
-    for (name, text) in [
-        ("origin.toml", origin_config.as_str()),
-        ("edge.toml", &edge_config),
-        ("keys.json", "{\"keys\":[]}"),
-        ("fill.token", "a-secret-between-the-edge-and-its-origin"),
-    ] {
-        fs::write(dir.path().join(name), text).expect("writes");
-    }
+    let tls =
+        EdgeFiles { port: edge_port, admin_port: 0, origin_port, open_paths: &["/files/"], cache: &cache }.write(dir.path());
     let origin = Role::start("origin", &dir.path().join("origin.toml"));
     let edge = Role::start("edge", &dir.path().join("edge.toml"));
 

@@ -21,7 +21,7 @@ use http::{HeaderMap, Method, header};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Role, certificate, connect, free_port};
+use crate::support::{EdgeFiles, Role, connect, free_port};
 
 const SLICE: usize = 256 << 10;
 /// Bytes of every object: three slices.
@@ -320,35 +320,14 @@ impl Site {
     fn new(devices: usize) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let (origin, port, admin_port) = (Origin::start(), free_port(), free_port());
-        let (certificate, key, tls) = certificate(dir.path());
-        let device = |at| format!("{{ path = \"{}/device-{at}\", size = \"40MiB\" }}", dir.path().display());
+        let folder = dir.path().display();
+        let device = |at| format!("{{ path = \"{folder}/device-{at}\", size = \"40MiB\" }}");
         let devices = (0..devices).map(device).collect::<Vec<_>>().join(", ");
-        let config = format!(
-            r#"role = "edge"
-name = "edge-a"
-site = "site-1"
-listen = "127.0.0.1:{port}"
-admin_listen = "127.0.0.1:{admin_port}"
-public_url = "https://127.0.0.1:{port}"
-tls = {{ certificate_file = "{certificate}", key_file = "{key}" }}
-tokens = {{ keys_file = "{dir}/keys.json", issuer = "test", open_paths = ["/films/", "/held/"] }}
-origin = {{ url = "http://127.0.0.1:{origin_port}", token_file = "{dir}/fill.token" }}
-[cache]
-ram = "6MiB"
-slice = "256KiB"
-segment = "4MiB"
-state_dir = "{dir}/state"
-devices = [{devices}]
-"#,
-            certificate = certificate.display(),
-            key = key.display(),
-            dir = dir.path().display(),
-            origin_port = origin.port,
+        let cache = format!(
+            "ram = \"6MiB\"\nslice = \"256KiB\"\nsegment = \"4MiB\"\nstate_dir = \"{folder}/state\"\ndevices = [{devices}]"
         );
-        for (name, text) in [("edge.toml", config.as_str()), ("keys.json", "{\"keys\":[]}"), ("fill.token", "a-secret-of-a-test")]
-        {
-            fs::write(dir.path().join(name), text).expect("writes");
-        }
+        let open_paths = &["/films/", "/held/"];
+        let tls = EdgeFiles { port, admin_port, origin_port: origin.port, open_paths, cache: &cache }.write(dir.path());
         Self { dir, port, tls, origin }
     }
 

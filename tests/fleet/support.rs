@@ -93,6 +93,62 @@ pub(crate) fn certificate(dir: &Path) -> (PathBuf, PathBuf, Arc<rustls::ClientCo
     (certificate.clone(), key, trusting(&certificate))
 }
 
+/// An edge that a test describes by what it cares for.
+pub(crate) struct EdgeFiles<'a> {
+    pub(crate) port: u16,
+    /// 0 takes any.
+    pub(crate) admin_port: u16,
+    pub(crate) origin_port: u16,
+    /// Folders that are read without a token.
+    pub(crate) open_paths: &'a [&'a str],
+    /// The lines of `[cache]`.
+    pub(crate) cache: &'a str,
+}
+
+impl EdgeFiles<'_> {
+    /// Writes `edge.toml` and all that it names to `dir`. Comes back with the TLS configuration that trusts the edge.
+    pub(crate) fn write(&self, dir: &Path) -> Arc<rustls::ClientConfig> {
+        let Self { port, admin_port, origin_port, open_paths, cache } = self;
+        let (certificate, key, tls) = certificate(dir);
+        let config = format!(
+            r#"role = "edge"
+name = "edge-a"
+site = "site-1"
+listen = "127.0.0.1:{port}"
+admin_listen = "127.0.0.1:{admin_port}"
+public_url = "https://127.0.0.1:{port}"
+tls = {{ certificate_file = "{certificate}", key_file = "{key}" }}
+tokens = {{ keys_file = "{dir}/keys.json", issuer = "test", open_paths = {open_paths:?} }}
+origin = {{ url = "http://127.0.0.1:{origin_port}", token_file = "{dir}/fill.token" }}
+[cache]
+{cache}
+"#,
+            certificate = certificate.display(),
+            key = key.display(),
+            dir = dir.display(),
+        );
+        write_all(dir, [("edge.toml", config.as_str()), ("keys.json", "{\"keys\":[]}"), ("fill.token", FILL_TOKEN)]);
+        tls
+    }
+}
+
+/// Writes `origin.toml` to `dir`, whose folder `origin` it serves to edges that have [`EdgeFiles`] there.
+pub(crate) fn write_origin_files(dir: &Path, port: u16) {
+    let folder = dir.display();
+    let config = format!(
+        "role = \"origin\"\nlisten = \"127.0.0.1:{port}\"\nstate_dir = \"{folder}/origin\"\nfill_token_file = \"{folder}/fill.token\"\n"
+    );
+    write_all(dir, [("origin.toml", config.as_str()), ("fill.token", FILL_TOKEN)]);
+}
+
+const FILL_TOKEN: &str = "a-secret-between-the-edge-and-its-origin";
+
+fn write_all<const N: usize>(dir: &Path, files: [(&str, &str); N]) {
+    for (name, text) in files {
+        fs::write(dir.join(name), text).expect("writes");
+    }
+}
+
 /// A TLS configuration that trusts the certificates in `file` alone.
 pub(crate) fn trusting(file: &Path) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();

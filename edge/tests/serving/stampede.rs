@@ -1,4 +1,8 @@
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use edge::http::Protocol;
 use futures_util::future::join_all;
@@ -79,6 +83,38 @@ async fn a_thousand_viewers_of_a_cold_object_of_100_mib_cost_one_request_a_slice
     assert!(twice.is_empty(), "asked more than once: {twice:?}");
     assert_eq!(by_slice.len(), LENGTH / SLICE);
     assert!(edge.metric("larder_edge_requests_total{protocol=\"h3\",status=\"2xx\",verdict=\"collapsed\"}").await > 0);
+    edge.stop().await;
+}
+
+/// A viewer's wait is the origin's: being one of a thousand adds little to it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_slowest_of_a_thousand_waiters_has_its_first_byte_soon_after_the_first_has() {
+    const CONNECTIONS: usize = 250;
+    const VIEWERS: usize = 1000;
+    /// An origin across an ocean that has to look for the title first.
+    const ORIGIN_TAKES: Duration = Duration::from_secs(3);
+    let edge = start().await;
+    let segment = Object::new(SLICE, 1);
+    edge.origin.put(PATH, segment.clone());
+    edge.origin.fails(Fault::Slow(ORIGIN_TAKES), 1);
+    let path = edge.signed(PATH);
+    let connecting = Protocol::ALL.into_iter().filter(|protocol| *protocol != Protocol::Http1).cycle().take(CONNECTIONS);
+    let connections = join_all(connecting.map(|protocol| edge.connect(protocol))).await;
+    let waits = join_all((0..VIEWERS).map(async |viewer| {
+        let begun = Instant::now();
+        let sent = connections[viewer % CONNECTIONS].send(Method::GET, AUTHORITY, &path, HeaderMap::new()).await;
+        let (head, mut body) = sent.expect("an answer");
+        assert_eq!(head.status, StatusCode::OK, "viewer {viewer}");
+        let chunk = body.next().await.expect("bytes").expect("bytes");
+        assert!(!chunk.is_empty() && segment.bytes.starts_with(&chunk), "viewer {viewer}");
+        begun.elapsed()
+    }))
+    .await;
+    let (first, last) = (*waits.iter().min().expect("a thousand"), *waits.iter().max().expect("a thousand"));
+    println!("first bytes of {VIEWERS} viewers after {} to {} ms", first.as_millis(), last.as_millis());
+    assert!(first >= ORIGIN_TAKES / 2, "all of them waited for the origin: {first:?}");
+    assert!(last.as_secs_f64() <= 1.2 * first.as_secs_f64(), "{first:?}, and {last:?} for the slowest");
+    assert_eq!(edge.origin.asked().len(), 1);
     edge.stop().await;
 }
 

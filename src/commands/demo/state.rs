@@ -165,6 +165,7 @@ impl State {
         let EdgePlan { name, port, ram_bytes, origin, control } = edge;
         let (certificate, key, keys) = (self.quoted("edge.pem"), self.quoted("edge.key"), self.quoted("keys.json"));
         let (fill, report) = (self.quoted("fill.secret"), self.quoted("edge.secret"));
+        let (state, device) = (self.quoted(name), self.quoted(&format!("{name}.ssd")));
         self.config(
             name,
             &format!(
@@ -172,7 +173,8 @@ impl State {
                  public_url = \"https://127.0.0.1:{port}\"\nworkers = 2\n\
                  [tls]\ncertificate_file = {certificate}\nkey_file = {key}\n\
                  [tokens]\nkeys_file = {keys}\nissuer = \"{ISSUER}\"\n\
-                 [cache]\nram = {ram_bytes}\n\
+                 [cache]\nram = {ram_bytes}\nstate_dir = {state}\nsegment = \"8MiB\"\n\
+                 devices = [{{ path = {device}, size = \"256MiB\" }}]\n\
                  [origin]\nurl = \"{origin}\"\ntoken_file = {fill}\n\
                  [control]\nurl = \"{control}\"\ntoken_file = {report}\nreport_every = \"1s\"\n\
                  [limits]\ndrain_timeout = \"2s\"\n"
