@@ -56,6 +56,8 @@ pub(crate) enum Fault {
     TooFew(usize),
     /// The answer takes so long.
     Slow(Duration),
+    /// The answer takes so long, and is then held as by [`Fault::HoldAfter`].
+    SlowAndHeld(Duration, usize),
     /// Nothing that is HTTP.
     Noise,
 }
@@ -164,7 +166,7 @@ async fn serve(mut stream: TcpStream, shared: Arc<Shared>) {
             (state.objects.get(&asked.path).cloned(), next_fault(&mut state))
         };
         shared.asked.send_modify(|count| *count += 1);
-        if let Some(Fault::Slow(by)) = fault {
+        if let Some(Fault::Slow(by) | Fault::SlowAndHeld(by, _)) = fault {
             tokio::time::sleep(by).await;
         }
         let answered = answer(&mut stream, &asked, object, fault, &shared).await;
@@ -225,7 +227,7 @@ async fn answer(
             is_cut = body.len() > bytes;
             body.truncate(bytes);
         }
-        Some(Fault::HoldAfter(bytes)) => held = body.split_off(bytes.min(body.len())),
+        Some(Fault::HoldAfter(bytes) | Fault::SlowAndHeld(_, bytes)) => held = body.split_off(bytes.min(body.len())),
         Some(Fault::Header(name, value)) => {
             headers.retain(|(other, _)| *other != name);
             headers.extend(value.map(|value| (name, value)));

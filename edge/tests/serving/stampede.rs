@@ -7,6 +7,7 @@ use std::{
 use edge::http::Protocol;
 use futures_util::future::join_all;
 use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::Semaphore;
 
 use crate::{
     origin::{Fault, Object},
@@ -96,20 +97,33 @@ async fn the_slowest_of_a_thousand_waiters_has_its_first_byte_soon_after_the_fir
     let edge = start().await;
     let segment = Object::new(SLICE, 1);
     edge.origin.put(PATH, segment.clone());
-    edge.origin.fails(Fault::Slow(ORIGIN_TAKES), 1);
+    edge.origin.fails(Fault::SlowAndHeld(ORIGIN_TAKES, 1000), 1);
     let path = edge.signed(PATH);
     let connecting = Protocol::ALL.into_iter().filter(|protocol| *protocol != Protocol::Http1).cycle().take(CONNECTIONS);
     let connections = join_all(connecting.map(|protocol| edge.connect(protocol))).await;
-    let waits = join_all((0..VIEWERS).map(async |viewer| {
+    let have_begun = Semaphore::new(0);
+    let viewers = (0..VIEWERS).map(async |viewer| {
         let begun = Instant::now();
         let sent = connections[viewer % CONNECTIONS].send(Method::GET, AUTHORITY, &path, HeaderMap::new()).await;
         let (head, mut body) = sent.expect("an answer");
         assert_eq!(head.status, StatusCode::OK, "viewer {viewer}");
         let chunk = body.next().await.expect("bytes").expect("bytes");
+        let waited = begun.elapsed();
         assert!(!chunk.is_empty() && segment.bytes.starts_with(&chunk), "viewer {viewer}");
-        begun.elapsed()
-    }))
-    .await;
+        have_begun.add_permits(1);
+        let mut at = chunk.len();
+        while let Some(chunk) = body.next().await.transpose().expect("bytes") {
+            assert!(segment.bytes[at..].starts_with(&chunk), "viewer {viewer} at {at}");
+            at += chunk.len();
+        }
+        assert_eq!(at, SLICE, "viewer {viewer}");
+        waited
+    });
+    // The rest comes when all have begun, so that what is measured is waiting and not a thousand times the object.
+    let (waits, ()) = tokio::join!(join_all(viewers), async {
+        have_begun.acquire_many(VIEWERS as u32).await.expect("it is open").forget();
+        edge.origin.release();
+    });
     let (first, last) = (*waits.iter().min().expect("a thousand"), *waits.iter().max().expect("a thousand"));
     println!("first bytes of {VIEWERS} viewers after {} to {} ms", first.as_millis(), last.as_millis());
     assert!(first >= ORIGIN_TAKES / 2, "all of them waited for the origin: {first:?}");
