@@ -76,11 +76,40 @@ pub struct Expected(Digest);
 impl Expected {
     /// Whether `headers` present the secret.
     pub fn is_presented(&self, headers: &HeaderMap) -> bool {
-        let sent = headers.get(AUTHORIZATION).map_or(&[][..], HeaderValue::as_bytes);
-        let Some((scheme, presented)) = sent.split_at_checked(b"Bearer ".len()) else { return false };
-        let presented = Digest::of(presented.trim_ascii());
+        Presented::of(headers).is_some_and(|presented| self.is(&presented))
+    }
+
+    /// Whether it is this secret that is presented.
+    pub fn is(&self, presented: &Presented<'_>) -> bool {
+        verify_slices_are_equal(presented.digest.as_bytes(), self.0.as_bytes()).is_ok()
+    }
+}
+
+/// What a request presents as `Authorization: Bearer …`, digested once for all who may recognise it.
+pub struct Presented<'a> {
+    bytes: &'a [u8],
+    digest: Digest,
+}
+
+impl<'a> Presented<'a> {
+    /// None where the header is missing, has another scheme, or is there twice, so that nobody before us can have read another one.
+    pub fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let mut sent = headers.get_all(AUTHORIZATION).iter();
+        let (Some(sent), None) = (sent.next(), sent.next()) else { return None };
+        let (scheme, bytes) = sent.as_bytes().split_at_checked(b"Bearer ".len())?;
+        let bytes = bytes.trim_ascii();
         // RFC 9110 §11.1: the scheme is case-insensitive.
-        scheme.eq_ignore_ascii_case(b"Bearer ") && verify_slices_are_equal(presented.as_bytes(), self.0.as_bytes()).is_ok()
+        scheme.eq_ignore_ascii_case(b"Bearer ").then(|| Self { bytes, digest: Digest::of(bytes) })
+    }
+
+    /// The token or secret itself.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// Its SHA-256.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 }
 
