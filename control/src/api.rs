@@ -38,9 +38,8 @@ use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
 };
-use wire::secret::Expected;
 
-use crate::{config::AllowedOrigin, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer, player};
+use crate::{config::AllowedOrigin, db::Db, fleet::Fleet, identity::Identity, metrics::Metrics, playback::Signer, player};
 use problem::{Kind, PROBLEM_JSON, Problem};
 
 /// A title of ten hours in fifteen renditions takes a third of this.
@@ -59,8 +58,7 @@ pub(crate) struct App {
     pub(crate) signer: Signer,
     /// The public keys, as `/keys.json` gives them.
     pub(crate) keys: Bytes,
-    pub(crate) operator_secret: Expected,
-    pub(crate) edge_secret: Expected,
+    pub(crate) identity: Identity,
     pub(crate) metrics: Metrics,
     /// The description of the API, as `/openapi.json` gives it.
     pub(crate) openapi: Bytes,
@@ -110,9 +108,19 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Bytes) {
 /// Handlers say which failures they have; that all of them are problems is said here.
 fn describe_what_all_share(openapi: &mut utoipa::openapi::OpenApi) {
     let components = openapi.components.get_or_insert_default();
-    for (name, file) in [("operator", "`operator_token_file`"), ("edge", "`edge_token_file`")] {
-        let description = format!("The secret in control's {file}.");
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description)).build();
+    for (name, description) in [
+        (
+            "viewer",
+            "A viewer's token: a JWT that the service's own sign-in issues, and whose keys control is told by `[viewers]`.",
+        ),
+        ("operator", "The secret of an operator: of one in control's `[[operators]]`, or the one in `operator_token_file`."),
+        ("edge", "The secret in control's `edge_token_file`."),
+    ] {
+        let mut scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
+        if name == "viewer" {
+            scheme = scheme.bearer_format("JWT");
+        }
+        let scheme = scheme.build();
         components.add_security_scheme(name, SecurityScheme::Http(scheme));
     }
     let problem = RefOr::T(Content::new(Some(Ref::from_schema_name("Problem"))));
@@ -138,6 +146,7 @@ pub(crate) fn service(router: Router<Arc<App>>, app: Arc<App>, origins: &[Allowe
         .fallback(page_or_nothing)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), identify))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe));
     if origins.is_empty() { router.with_state(app) } else { router.layer(cors(origins)).with_state(app) }
 }
@@ -172,6 +181,13 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     response
 }
 
+/// Finds out who asks, once, for all that comes after.
+async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let caller = app.identity.caller(request.headers(), now_unix_s());
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
 /// What no route took: a page of the player, or nothing.
 async fn page_or_nothing(request: Request) -> Response {
     let path = request.uri().path();
@@ -196,6 +212,11 @@ async fn method_not_allowed(method: Method) -> Problem {
 fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Seconds since 1970, as tokens have them.
+fn now_unix_s() -> i64 {
+    i64::try_from(now_unix_ms() / 1000).unwrap_or(i64::MAX)
 }
 
 /// JSON that was made before.

@@ -1,9 +1,13 @@
 //! What an operator writes in `control.toml`, and what the code trusts.
 
+mod identity;
+
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use http::HeaderValue;
 use wire::config::{Document, Seconds};
+
+pub use identity::{KeySource, NoRole, NotAName, OperatorConfig, OperatorName, Role, Rules, ViewersConfig};
 
 /// The bounds of `token_lifetime`: shorter breaks playback between two requests, longer outlives a change of keys.
 const TOKEN_LIFETIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
@@ -23,8 +27,14 @@ pub struct Config {
     pub token_issuer: String,
     /// How long a signed URL is good.
     pub token_lifetime: Duration,
-    /// The bearer secret of those who publish titles and look at the fleet.
+    /// The bearer secret of the first operator, who is called "operator" and is an admin.
     pub operator_token_file: PathBuf,
+    /// All other operators.
+    pub operators: Vec<OperatorConfig>,
+    /// Whose tokens make a viewer; none are taken where it is absent.
+    pub viewers: Option<ViewersConfig>,
+    /// Whether whoever sends no token may read what viewers may.
+    pub anonymous: bool,
     /// The bearer secret of edges.
     pub edge_token_file: PathBuf,
     /// An edge whose last report is older leaves the rankings.
@@ -44,6 +54,9 @@ impl Config {
         let token_issuer = doc.value::<String>("token_issuer", None, "a name that edges trust, such as \"larder.example\"");
         let token_lifetime = duration(doc, "token_lifetime", Duration::from_secs(6 * 3600), TOKEN_LIFETIME);
         let operator_token_file = doc.value::<String>("operator_token_file", None, FILE);
+        let operators = identity::operators(doc);
+        let viewers = identity::viewers(doc);
+        let anonymous = doc.value("viewers.anonymous", Some(true), "true or false");
         let edge_token_file = doc.value::<String>("edge_token_file", None, FILE);
         let edge_timeout = duration(doc, "edge_timeout", Duration::from_secs(10), EDGE_TIMEOUT);
         let allowed_origins = doc.list("cors.allowed_origins", AllowedOrigin::EXPECTED);
@@ -54,6 +67,9 @@ impl Config {
             token_issuer: token_issuer?,
             token_lifetime: token_lifetime?,
             operator_token_file: operator_token_file?.into(),
+            operators,
+            viewers,
+            anonymous: anonymous?,
             edge_token_file: edge_token_file?.into(),
             edge_timeout: edge_timeout?,
             allowed_origins,

@@ -8,6 +8,8 @@ mod catalogue;
 pub mod config;
 mod db;
 mod fleet;
+mod hot;
+mod identity;
 mod metrics;
 mod playback;
 mod player;
@@ -16,7 +18,7 @@ mod steering;
 
 use std::{
     convert::Infallible,
-    fs, io,
+    fs, io, iter,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -34,7 +36,20 @@ use wire::{
 pub use config::Config;
 pub use db::DatabaseError;
 
-use crate::{api::App, db::Db, fleet::Fleet, metrics::Metrics, playback::Signer};
+use crate::{
+    api::App,
+    config::{KeySource, OperatorConfig, OperatorName, Role},
+    db::Db,
+    fleet::Fleet,
+    identity::{
+        Identity,
+        jwks::{Jwks, Origin},
+        operators::{Operator, Operators},
+        viewers::Viewers,
+    },
+    metrics::Metrics,
+    playback::Signer,
+};
 
 /// The longest file a signing key is read from, in bytes.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
@@ -51,8 +66,7 @@ impl Control {
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let key = signing_key(&config.signing_key_file)?;
         let keys = public_keys(&key);
-        let operator_secret = secret(&config.operator_token_file, "operator_token_file")?;
-        let edge_secret = secret(&config.edge_token_file, "edge_token_file")?;
+        let identity = identity(&config)?;
         let state_dir = &config.state_dir;
         usable(state_dir).map_err(|source| OpenError::StateDir { path: state_dir.clone(), source })?;
         let database = state_dir.join("control.db");
@@ -68,8 +82,7 @@ impl Control {
             edge_timeout: config.edge_timeout,
             signer: Signer::new(key, config.token_issuer, config.token_lifetime),
             keys,
-            operator_secret,
-            edge_secret,
+            identity,
             metrics: Metrics::new(),
             openapi,
         });
@@ -89,6 +102,30 @@ impl Control {
         tracing::info!("control stopped");
         Ok(())
     }
+}
+
+/// Everyone whom the configuration names.
+fn identity(config: &Config) -> Result<Identity, OpenError> {
+    let first =
+        OperatorConfig { name: OperatorName::of_the_first(), role: Role::Admin, token_file: config.operator_token_file.clone() };
+    let keys = iter::once("operator_token_file").chain(iter::repeat("operators.token_file"));
+    let operators = iter::once(first).chain(config.operators.iter().cloned()).zip(keys);
+    let operators = operators
+        .map(|(OperatorConfig { name, role, token_file }, key)| Ok((Operator { name, role }, secret(&token_file, key)?)));
+    let viewers = config.viewers.as_ref().map(|viewers| {
+        let recognised = Viewers::new(viewers.rules.clone());
+        let KeySource::File(path) = &viewers.keys;
+        let unusable = |reason: String| OpenError::ViewersKeys { path: path.clone(), reason };
+        let bytes = fs::read(path).map_err(|error| unusable(error.to_string()))?;
+        recognised.replace(Jwks::parse(&bytes, Origin::File).map_err(|error| unusable(error.to_string()))?);
+        Ok::<_, OpenError>(recognised)
+    });
+    Ok(Identity {
+        operators: Operators::new(operators.collect::<Result<_, SecretError>>()?),
+        edge_secret: secret(&config.edge_token_file, "edge_token_file")?,
+        viewers: viewers.transpose()?,
+        is_open: config.anonymous,
+    })
 }
 
 fn secret(path: &Path, key: &'static str) -> Result<Expected, SecretError> {
@@ -135,6 +172,9 @@ pub enum OpenError {
     /// The key's file holds something else.
     #[error("{} is not a signing key: {source}", path.display())]
     BadSigningKey { path: PathBuf, source: KeyError },
+    /// The keys that verify viewers' tokens cannot be had.
+    #[error("cannot use the key set of viewers in {}: {reason}", path.display())]
+    ViewersKeys { path: PathBuf, reason: String },
     /// A bearer secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),

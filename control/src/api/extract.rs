@@ -8,11 +8,15 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
-use wire::secret::Expected;
 
 use super::{
     App, BODY_BYTES_MAX, TITLE_BYTES_MAX,
     problem::{Kind, Problem},
+};
+use crate::identity::{
+    Caller,
+    operators::{Operator, OperatorName, Role},
+    user::UserId,
 };
 
 /// The one parameter in a route's path.
@@ -65,31 +69,105 @@ fn refused(rejection: &JsonRejection) -> Problem {
     }
 }
 
-/// Whoever asks has the operators' secret.
-pub(super) struct Operator;
+/// A viewer: whoever asks has a good token.
+pub(super) struct Viewer(pub(super) UserId);
 
-impl FromRequestParts<Arc<App>> for Operator {
+impl<S: Send + Sync> FromRequestParts<S> for Viewer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match caller(parts) {
+            Caller::Viewer(user) => Ok(Self(user)),
+            Caller::Stranger(bad) => Err(Problem::new(Kind::BadToken, bad.to_string())),
+            Caller::Operator(_) | Caller::Edge | Caller::Nobody => Err(no_token()),
+        }
+    }
+}
+
+/// Whoever may read what viewers read: a viewer, an operator or, where control is open, anybody. A bad token is refused also there.
+pub(super) struct MaybeViewer(pub(super) Option<UserId>);
+
+impl FromRequestParts<Arc<App>> for MaybeViewer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        require(&app.operator_secret, parts, "operators").map(|()| Self)
+        match caller(parts) {
+            Caller::Viewer(user) => Ok(Self(Some(user))),
+            Caller::Operator(_) => Ok(Self(None)),
+            Caller::Edge | Caller::Nobody if app.identity.is_open => Ok(Self(None)),
+            Caller::Edge | Caller::Nobody => Err(no_token()),
+            Caller::Stranger(bad) => Err(Problem::new(Kind::BadToken, bad.to_string())),
+        }
+    }
+}
+
+fn no_token() -> Problem {
+    Problem::new(Kind::NoToken, "this is for viewers: send Authorization: Bearer and a viewer's token")
+}
+
+/// An operator of any role; by name.
+pub(super) struct Looks(pub(super) OperatorName);
+
+/// An operator who may change the catalogue and the fleet; by name.
+pub(super) struct Operates(pub(super) OperatorName);
+
+/// An operator who may see who did what, and delete people's data; by name.
+pub(super) struct Administers(pub(super) OperatorName);
+
+impl<S: Send + Sync> FromRequestParts<S> for Looks {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        operator(parts, Role::Viewer).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Operates {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        operator(parts, Role::Operator).map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Administers {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        operator(parts, Role::Admin).map(Self)
+    }
+}
+
+fn operator(parts: &Parts, least: Role) -> Result<OperatorName, Problem> {
+    match caller(parts) {
+        Caller::Operator(operator) if operator.role >= least => Ok(operator.name),
+        Caller::Operator(Operator { name, role }) => {
+            let detail = format!("this is for operators whose role is {least} or more; {name} is {role}");
+            Err(Problem::new(Kind::RoleTooSmall, detail))
+        }
+        _ => Err(no_secret("operators")),
     }
 }
 
 /// Whoever asks has the edges' secret.
 pub(super) struct AnEdge;
 
-impl FromRequestParts<Arc<App>> for AnEdge {
+impl<S: Send + Sync> FromRequestParts<S> for AnEdge {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        require(&app.edge_secret, parts, "edges").map(|()| Self)
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match caller(parts) {
+            Caller::Edge => Ok(Self),
+            _ => Err(no_secret("edges")),
+        }
     }
 }
 
-fn require(secret: &Expected, parts: &Parts, whose: &str) -> Result<(), Problem> {
-    match secret.is_presented(&parts.headers) {
-        true => Ok(()),
-        false => Err(Problem::new(Kind::NoSecret, format!("this is for {whose}: send Authorization: Bearer and their secret"))),
-    }
+fn no_secret(whose: &str) -> Problem {
+    Problem::new(Kind::NoSecret, format!("this is for {whose}: send Authorization: Bearer and their secret"))
+}
+
+/// As it was found out before any route was.
+fn caller(parts: &Parts) -> Caller {
+    parts.extensions.get().cloned().expect("every request goes through identify()")
 }

@@ -10,7 +10,7 @@ use wire::report::{Registration, Report};
 
 use super::{
     App,
-    extract::{AnEdge, Named, Operator, Sent},
+    extract::{AnEdge, Looks, Named, Operates, Sent},
     problem::{Kind, Problem},
     schema,
 };
@@ -74,7 +74,7 @@ impl From<Standing> for EdgeHealth {
         (status = 401, description = "Not an operator."),
     )
 )]
-pub(super) async fn list(State(app): State<Arc<App>>, _: Operator) -> Json<EdgeList> {
+pub(super) async fn list(State(app): State<Arc<App>>, _: Looks) -> Json<EdgeList> {
     let now = Instant::now();
     let fleet = app.fleet.read();
     let edges = fleet.edges().map(|edge| EdgeView {
@@ -149,7 +149,7 @@ pub(super) async fn report(
         (status = 404, description = "It is not registered."),
     )
 )]
-pub(super) async fn remove(State(app): State<Arc<App>>, _: Operator, Named(id): Named<EdgeId>) -> Result<StatusCode, Problem> {
+pub(super) async fn remove(State(app): State<Arc<App>>, _: Operates, Named(id): Named<EdgeId>) -> Result<StatusCode, Problem> {
     if !app.fleet.write().remove(&id) {
         return Err(not_registered(&id));
     }

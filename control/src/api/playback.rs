@@ -21,7 +21,7 @@ use wire::{
 
 use super::{
     App,
-    extract::{Named, Params},
+    extract::{MaybeViewer, Named, Params},
     now_unix_ms,
     problem::{Kind, Problem},
     timestamp::rfc3339,
@@ -112,15 +112,20 @@ fn pass<'a>(app: &App, entry: &'a Entry) -> Result<Pass<'a>, Problem> {
 ///
 /// One token opens every file of the title on every edge until it expires.
 #[utoipa::path(
-    get, path = "/videos/{id}/playback", tag = "playback", operation_id = "playVideo",
+    get, path = "/videos/{id}/playback", tag = "playback", operation_id = "playVideo", security((), ("viewer" = []), ("operator" = [])),
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
         (status = 200, description = "Where and what to play.", body = Playback),
+        (status = 401, description = "Control is not open to those without a token, or the token is not good."),
         (status = 404, description = "The title is not catalogued."),
         (status = 503, description = "No edge is up; Retry-After says in how many seconds to ask again."),
     )
 )]
-pub(super) async fn playback(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Response, Problem> {
+pub(super) async fn playback(
+    State(app): State<Arc<App>>,
+    _: MaybeViewer,
+    Named(id): Named<TitleId>,
+) -> Result<Response, Problem> {
     let entry = entry(&app, &id).await?;
     let edges = ranked(&app, &entry.root)?;
     let pass = pass(&app, &entry)?;
@@ -194,17 +199,19 @@ pub(super) struct CdnUrl {
 ///
 /// Of the renditions that the filters leave, the best video is chosen; audio, if they leave no video.
 #[utoipa::path(
-    get, path = "/videos/{id}/cdn-url", tag = "playback", operation_id = "findSegment",
+    get, path = "/videos/{id}/cdn-url", tag = "playback", operation_id = "findSegment", security((), ("viewer" = []), ("operator" = [])),
     params(("id" = inline(TitleIdText), Path, description = "The title's id."), SegmentParams),
     responses(
         (status = 200, description = "The segment's signed URLs.", body = CdnUrl),
         (status = 400, description = "Not exactly one of segment and lastWatchedTimestamp, or a bad filter."),
+        (status = 401, description = "Control is not open to those without a token, or the token is not good."),
         (status = 404, description = "No such title, rendition or segment. For renditions, `available` lists what there is."),
         (status = 503, description = "No edge is up; Retry-After says in how many seconds to ask again."),
     )
 )]
 pub(super) async fn cdn_url(
     State(app): State<Arc<App>>,
+    _: MaybeViewer,
     Named(id): Named<TitleId>,
     Params(params): Params<SegmentParams>,
 ) -> Result<Response, Problem> {
@@ -240,15 +247,20 @@ pub(super) async fn cdn_url(
 
 /// The title's poster picture: a redirect to the edge that ranks best.
 #[utoipa::path(
-    get, path = "/videos/{id}/thumbnail", tag = "playback", operation_id = "showThumbnail",
+    get, path = "/videos/{id}/thumbnail", tag = "playback", operation_id = "showThumbnail", security((), ("viewer" = []), ("operator" = [])),
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
         (status = 302, description = "Where the picture is.", headers(("Location" = String, description = "Its signed URL."))),
+        (status = 401, description = "Control is not open to those without a token, or the token is not good."),
         (status = 404, description = "The title is not catalogued."),
         (status = 503, description = "No edge is up; Retry-After says in how many seconds to ask again."),
     )
 )]
-pub(super) async fn thumbnail(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Response, Problem> {
+pub(super) async fn thumbnail(
+    State(app): State<Arc<App>>,
+    _: MaybeViewer,
+    Named(id): Named<TitleId>,
+) -> Result<Response, Problem> {
     let entry = entry(&app, &id).await?;
     let edges = ranked(&app, &entry.root)?;
     let url = pass(&app, &entry)?.url(&edges[0].1.url, &entry.poster)?;

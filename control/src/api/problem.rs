@@ -31,6 +31,9 @@ pub(super) enum Kind {
     NotJson,
     BodyTooLarge,
     NoSecret,
+    NoToken,
+    BadToken,
+    RoleTooSmall,
     FlawedTitle,
     FlawedEdge,
     NoSuchTitle,
@@ -106,6 +109,27 @@ const TABLE: &[About] = &[
         StatusCode::UNAUTHORIZED,
         "This needs a secret",
         "Send Authorization: Bearer with the secret that control's configuration names for this resource.",
+    ),
+    about(
+        Kind::NoToken,
+        "no-token",
+        StatusCode::UNAUTHORIZED,
+        "This needs a viewer's token",
+        "Send Authorization: Bearer with the token that the viewer's application was given when she signed in.",
+    ),
+    about(
+        Kind::BadToken,
+        "bad-token",
+        StatusCode::UNAUTHORIZED,
+        "The viewer's token is not good",
+        "The detail says why. Get a new one from where the viewer signs in, or send none where none is needed.",
+    ),
+    about(
+        Kind::RoleTooSmall,
+        "role-too-small",
+        StatusCode::FORBIDDEN,
+        "The operator's role does not allow this",
+        "The detail names the role that does; roles are given in control's configuration.",
     ),
     about(
         Kind::FlawedTitle,
@@ -270,12 +294,23 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        match status {
-            StatusCode::SERVICE_UNAVAILABLE => headers.insert(RETRY_AFTER, RETRY_AFTER_S.into()),
-            StatusCode::UNAUTHORIZED => headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"larder\"")),
-            _ => None,
-        };
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
+        }
+        if let Some(challenge) = challenge(kind) {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         response
+    }
+}
+
+/// RFC 6750 §3: a request without a token learns no error code, others which one of §3.1 it is.
+const fn challenge(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::NoSecret | Kind::NoToken => Some("Bearer realm=\"larder\""),
+        Kind::BadToken => Some("Bearer realm=\"larder\", error=\"invalid_token\""),
+        Kind::RoleTooSmall => Some("Bearer realm=\"larder\", error=\"insufficient_scope\""),
+        _ => None,
     }
 }
 

@@ -14,7 +14,7 @@ use wire::title::{Media, Rendition, Title, TitleId};
 
 use super::{
     App,
-    extract::{Named, Operator, Params, Sent},
+    extract::{MaybeViewer, Named, Operates, Params, Sent},
     now_unix_ms,
     problem::{Kind, Problem},
     schema,
@@ -183,13 +183,18 @@ pub(super) struct ListParams {
 ///
 /// Pages neither repeat nor skip a title while others come and go.
 #[utoipa::path(
-    get, path = "/videos", tag = "videos", operation_id = "listVideos", params(ListParams),
+    get, path = "/videos", tag = "videos", operation_id = "listVideos", security((), ("viewer" = []), ("operator" = [])), params(ListParams),
     responses(
         (status = 200, description = "A page of titles.", body = VideoPage),
         (status = 400, description = "A parameter is wrong."),
+        (status = 401, description = "Control is not open to those without a token, or the token is not good."),
     )
 )]
-pub(super) async fn list(State(app): State<Arc<App>>, Params(params): Params<ListParams>) -> Result<Json<VideoPage>, Problem> {
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    _: MaybeViewer,
+    Params(params): Params<ListParams>,
+) -> Result<Json<VideoPage>, Problem> {
     let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
@@ -210,14 +215,19 @@ pub(super) async fn list(State(app): State<Arc<App>>, Params(params): Params<Lis
 
 /// One title, with its renditions.
 #[utoipa::path(
-    get, path = "/videos/{id}", tag = "videos", operation_id = "lookUpVideo",
+    get, path = "/videos/{id}", tag = "videos", operation_id = "lookUpVideo", security((), ("viewer" = []), ("operator" = [])),
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
         (status = 200, description = "The title.", body = Video),
+        (status = 401, description = "Control is not open to those without a token, or the token is not good."),
         (status = 404, description = "It is not catalogued."),
     )
 )]
-pub(super) async fn look_up(State(app): State<Arc<App>>, Named(id): Named<TitleId>) -> Result<Json<Video>, Problem> {
+pub(super) async fn look_up(
+    State(app): State<Arc<App>>,
+    _: MaybeViewer,
+    Named(id): Named<TitleId>,
+) -> Result<Json<Video>, Problem> {
     Ok(Json(entry(&app, &id).await?.into()))
 }
 
@@ -248,7 +258,7 @@ fn not_catalogued(id: &TitleId) -> Problem {
 )]
 pub(super) async fn publish(
     State(app): State<Arc<App>>,
-    _: Operator,
+    _: Operates,
     Named(id): Named<TitleId>,
     Sent(title): Sent<Title>,
 ) -> Result<Response, Problem> {
@@ -276,7 +286,7 @@ pub(super) async fn publish(
         (status = 404, description = "It was not catalogued."),
     )
 )]
-pub(super) async fn remove(State(app): State<Arc<App>>, _: Operator, Named(id): Named<TitleId>) -> Result<StatusCode, Problem> {
+pub(super) async fn remove(State(app): State<Arc<App>>, _: Operates, Named(id): Named<TitleId>) -> Result<StatusCode, Problem> {
     if !app.db.remove_title(id.clone()).await? {
         return Err(not_catalogued(&id));
     }

@@ -48,6 +48,9 @@ pub(crate) fn config(dir: &Path) -> Config {
         token_issuer: ISSUER.into(),
         token_lifetime: Duration::from_secs(3600),
         operator_token_file: dir.join("operator.token"),
+        operators: Vec::new(),
+        viewers: None,
+        anonymous: true,
         edge_token_file: dir.join("edge.token"),
         // No test waits for an edge to fall silent, and none may fail because the machine is slow.
         edge_timeout: Duration::from_secs(3600),
