@@ -23,7 +23,7 @@ use tokio::{
 pub(crate) use titles::{At, Found, Put};
 
 /// The schema's history. Version N of a database is the first N of these; released ones never change.
-const MIGRATIONS: &[&str] = &[include_str!("db/schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("db/migrations/0001-titles.sql"), include_str!("db/migrations/0002-identity.sql")];
 /// Connections that read at the same time.
 const READERS: usize = 4;
 /// How long to wait for a lock that another process (an operator's shell, a backup) holds.
@@ -48,7 +48,7 @@ impl Db {
         if version > known {
             return Err(DatabaseError::Newer { path: path.to_owned(), version, known });
         }
-        migrate(&mut writer, version).map_err(fault)?;
+        migrate(&mut writer, version, MIGRATIONS).map_err(fault)?;
         let readers = (0..READERS).map(|_| reader(path)).collect::<Result<_, _>>().map_err(fault)?;
         Ok(Self { writer: Lane::of(vec![writer]), readers: Lane::of(readers) })
     }
@@ -89,9 +89,9 @@ fn reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
-/// Applies what a database of `version` lacks, each step wholly or not at all.
-fn migrate(connection: &mut Connection, version: u32) -> Result<(), rusqlite::Error> {
-    for (to, migration) in (1_u32..).zip(MIGRATIONS).skip(version as usize) {
+/// Applies those of `migrations` that a database of `version` lacks, each step wholly or not at all.
+fn migrate(connection: &mut Connection, version: u32, migrations: &[&str]) -> Result<(), rusqlite::Error> {
+    for (to, migration) in (1_u32..).zip(migrations).skip(version as usize) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(migration)?;
         transaction.pragma_update(None, "user_version", to)?;
@@ -183,10 +183,50 @@ mod tests {
         drop(Db::open(&path).unwrap());
         Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
         let error = Db::open(&path).err().unwrap();
-        assert!(matches!(error, DatabaseError::Newer { version: 99, known: 1, .. }));
-        assert!(error.to_string().ends_with(
-            "has schema version 99, this Larder knows versions up to 1: run the version that made it, or a newer one"
-        ));
+        let latest = MIGRATIONS.len() as u32;
+        assert!(matches!(error, DatabaseError::Newer { version: 99, known, .. } if known == latest));
+        assert!(error.to_string().ends_with(&format!(
+            "has schema version 99, this Larder knows versions up to {latest}: run the version that made it, or a newer one"
+        )));
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_version_is_brought_up_with_all_that_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.db");
+        let mut first = connect(&path).unwrap();
+        migrate(&mut first, 0, &MIGRATIONS[..1]).unwrap();
+        first
+            .execute_batch(
+                r#"INSERT INTO titles VALUES ('demo', 'The Demo', 'About.', '["Ada"]', NULL, 12000, 1000, '/titles/x', 'f', 'm.m3u8', 'm.mpd',
+                   'p.jpg', 's.vtt', '[]', 'the demo about. ada');
+                   INSERT INTO fingerprints VALUES ('f', 'demo');
+                   INSERT INTO segments VALUES ('demo', 'v720', 1, 0, 4000, 'v720/1.m4s');
+                   INSERT INTO edges VALUES ('e1', 'site-1', 'https://e1.example', '0.1.0');"#,
+            )
+            .unwrap();
+        drop(first);
+
+        let db = Db::open(&path).unwrap();
+        let version: u32 = db.read(|db| Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)).await.unwrap();
+        assert_eq!(version as usize, MIGRATIONS.len());
+        let title = db.title("demo".parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!((title.summary.title.as_str(), title.summary.created_at_ms), ("The Demo", 1000));
+        let segment = db.segment("demo".parse().unwrap(), "v720".into(), At::Number(1)).await.unwrap();
+        assert!(matches!(segment, Found::Segment { number: 1, .. }));
+        assert_eq!(db.edges().await.unwrap()[0].0.as_str(), "e1");
+        drop(db);
+        Db::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_database_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut db = connect(&dir.path().join("control.db")).unwrap();
+        migrate(&mut db, 0, &["CREATE TABLE a (x)", "CREATE TABLE b (x); CREATE TABLE a (x)"]).unwrap_err();
+        let version: u32 = db.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+        assert_eq!(version, 1);
+        assert!(!db.table_exists(None, "b").unwrap());
     }
 
     #[test]
