@@ -1,7 +1,13 @@
 //! The HTTP API: a file per resource, one router that is also the source of `/openapi.json`, one shape for every error.
 
+mod audit;
+mod caching;
+mod caller;
+mod docs;
 mod extract;
 mod fleet;
+mod idempotency;
+mod me;
 mod operation;
 mod playback;
 mod problem;
@@ -23,14 +29,16 @@ use axum::{
 use bytes::Bytes;
 use http::{
     Method, StatusCode,
-    header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER},
 };
 use parking_lot::RwLock;
+use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::{
     OpenApi,
     openapi::{
-        Content, Ref, RefOr, Response as Described,
+        Content, Header, Object, Ref, RefOr, Required, Response as Answer, Type,
+        path::{ParameterBuilder, ParameterIn},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -38,8 +46,23 @@ use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
 };
+use wire::{object::Digest, title::TitleId};
 
-use crate::{config::AllowedOrigin, db::Db, fleet::Fleet, identity::Identity, metrics::Metrics, playback::Signer, player};
+use crate::{
+    catalogue::Entry,
+    config::{AllowedOrigin, Proxies},
+    db::Db,
+    fleet::Fleet,
+    hot::Hot,
+    identity::Identity,
+    limits::Limits,
+    metrics::Metrics,
+    playback::Signer,
+    player,
+};
+use caller::{RATE_LIMIT, RATE_LIMIT_POLICY};
+pub(crate) use idempotency::Once;
+use idempotency::{IDEMPOTENCY_KEY, REPLAYED};
 use problem::{Kind, PROBLEM_JSON, Problem};
 
 /// A title of ten hours in fifteen renditions takes a third of this.
@@ -52,6 +75,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What handlers share.
 pub(crate) struct App {
     pub(crate) db: Db,
+    /// Titles as they were read last.
+    pub(crate) titles: Hot<TitleId, Arc<Entry>>,
     pub(crate) fleet: RwLock<Fleet>,
     /// An edge whose last report is older leaves the rankings.
     pub(crate) edge_timeout: Duration,
@@ -59,9 +84,32 @@ pub(crate) struct App {
     /// The public keys, as `/keys.json` gives them.
     pub(crate) keys: Bytes,
     pub(crate) identity: Identity,
+    pub(crate) proxies: Proxies,
+    pub(crate) limits: Limits,
+    pub(crate) once: Once,
+    /// Writes that are done to their end, whether or not anyone still waits.
+    pub(crate) writes: TaskTracker,
     pub(crate) metrics: Metrics,
     /// The description of the API, as `/openapi.json` gives it.
-    pub(crate) openapi: Bytes,
+    pub(crate) openapi: Described,
+    /// The same to be read.
+    pub(crate) docs: docs::Page,
+}
+
+/// The description and its entity tag.
+pub(crate) struct Described {
+    json: Bytes,
+    etag: HeaderValue,
+}
+
+impl App {
+    /// Runs `work` to its end, also when whoever waits for it is gone.
+    async fn to_the_end(&self, work: impl Future<Output = Response> + Send + 'static) -> Response {
+        self.writes.spawn(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a write ended before its end");
+            Problem::new(Kind::Internal, "control could not answer; its log says why").into_response()
+        })
+    }
 }
 
 #[derive(OpenApi)]
@@ -75,6 +123,7 @@ pub(crate) struct App {
     tags(
         (name = "videos", description = "Titles: search, look up, publish."),
         (name = "playback", description = "Signed URLs of a title's files on the edges that serve it best."),
+        (name = "viewers", description = "What belongs to one viewer, whom her token names."),
         (name = "fleet", description = "Edges: registration, reports, state."),
         (name = "operation", description = "Keys, health, metrics, and this description.")
     ),
@@ -83,7 +132,7 @@ pub(crate) struct App {
 struct Description;
 
 /// Every route of the API with its description. The player's pages are the router's fallback.
-pub(crate) fn routes() -> (Router<Arc<App>>, Bytes) {
+pub(crate) fn routes() -> (Router<Arc<App>>, Described, docs::Page) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(videos::list))
         .routes(routes!(videos::look_up, videos::publish, videos::remove).layer(DefaultBodyLimit::max(TITLE_BYTES_MAX)))
@@ -93,16 +142,21 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Bytes) {
         .routes(routes!(fleet::list))
         .routes(routes!(fleet::register, fleet::remove))
         .routes(routes!(fleet::report))
+        .routes(routes!(me::me))
+        .routes(routes!(audit::read))
         .routes(routes!(operation::keys))
         .routes(routes!(operation::openapi))
+        .routes(routes!(docs::docs))
         .routes(routes!(operation::healthz))
         .routes(routes!(operation::readyz))
         .routes(routes!(operation::metrics))
         .routes(routes!(problem::explain))
         .split_for_parts();
     describe_what_all_share(&mut openapi);
-    let json = openapi.to_json().expect("strings, numbers and lists always become JSON");
-    (router, json.into())
+    let value = serde_json::to_value(&openapi).expect("strings, numbers and lists always become JSON");
+    let json = value.to_string();
+    let etag = HeaderValue::try_from(Digest::of(json.as_bytes()).etag()).expect("hexadecimal digits");
+    (router, Described { json: json.into(), etag }, docs::Page::of(&value))
 }
 
 /// Handlers say which failures they have; that all of them are problems is said here.
@@ -126,9 +180,23 @@ fn describe_what_all_share(openapi: &mut utoipa::openapi::OpenApi) {
     let problem = RefOr::T(Content::new(Some(Ref::from_schema_name("Problem"))));
     let other = "Any other failure: the request is not as described here, or control cannot answer it now.";
     for path in openapi.paths.paths.values_mut() {
-        for operation in [&mut path.get, &mut path.put, &mut path.post, &mut path.delete].into_iter().flatten() {
+        for operation in [&mut path.put, &mut path.post, &mut path.patch, &mut path.delete].into_iter().flatten() {
+            let key = ParameterBuilder::new()
+                .name("Idempotency-Key")
+                .parameter_in(ParameterIn::Header)
+                .required(Required::False)
+                .description(Some(
+                    "A string, best a new UUID. Of requests of one caller with the same key to the same address one is done; the others \
+                     are given its answer, for a day.",
+                ))
+                .schema(Some(Object::with_type(Type::String)))
+                .build();
+            operation.parameters.get_or_insert_default().push(RefOr::T(key));
+        }
+        for operation in [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete].into_iter().flatten() {
             let responses = &mut operation.responses.responses;
-            responses.insert("default".into(), RefOr::T(Described::new(other)));
+            responses.insert("429".into(), RefOr::T(too_many()));
+            responses.insert("default".into(), RefOr::T(Answer::new(other)));
             for (status, response) in responses {
                 if let RefOr::T(response) = response
                     && (status == "default" || status.starts_with(['4', '5']))
@@ -140,13 +208,29 @@ fn describe_what_all_share(openapi: &mut utoipa::openapi::OpenApi) {
     }
 }
 
+fn too_many() -> Answer {
+    let mut answer = Answer::new("Too many requests of this caller.");
+    for (name, description) in [
+        ("Retry-After", "In how many seconds to ask again."),
+        ("RateLimit-Policy", "What is allowed: `q` requests at once, which come back in `w` seconds."),
+        ("RateLimit", "What is left: `r` requests, for `t` seconds."),
+    ] {
+        let mut header = Header::default();
+        header.description = Some(description.into());
+        answer.headers.insert(name.into(), RefOr::T(header));
+    }
+    answer
+}
+
 /// The router with everything around it that holds for all routes.
 pub(crate) fn service(router: Router<Arc<App>>, app: Arc<App>, origins: &[AllowedOrigin]) -> Router {
     let router = router
         .fallback(page_or_nothing)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), identify))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), audit::record))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), idempotency::once))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), caller::identify))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe));
     if origins.is_empty() { router.with_state(app) } else { router.layer(cors(origins)).with_state(app) }
 }
@@ -159,9 +243,9 @@ fn cors(origins: &[AllowedOrigin]) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(allowed)
-        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
-        .expose_headers([LOCATION, RETRY_AFTER])
+        .allow_methods([Method::GET, Method::PUT, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH, IDEMPOTENCY_KEY])
+        .expose_headers([ETAG, LOCATION, RETRY_AFTER, RATE_LIMIT, RATE_LIMIT_POLICY, REPLAYED])
         .max_age(Duration::from_secs(3600))
 }
 
@@ -179,13 +263,6 @@ async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> R
     app.metrics.answered(route.as_ref().map(MatchedPath::as_str), &method, response.status(), took);
     tracing::debug!(%method, path, status = response.status().as_u16(), took_us = took.as_micros(), "answered");
     response
-}
-
-/// Finds out who asks, once, for all that comes after.
-async fn identify(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let caller = app.identity.caller(request.headers(), now_unix_s());
-    request.extensions_mut().insert(caller);
-    next.run(request).await
 }
 
 /// What no route took: a page of the player, or nothing.

@@ -50,6 +50,20 @@ pub(crate) struct Entry {
     pub(crate) renditions: Vec<Rendition>,
 }
 
+impl Entry {
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let Summary { title, description, cast, .. } = &self.summary;
+        let texts = title.len() + description.len() + cast.iter().map(|name| name.len() + size_of::<String>()).sum::<usize>();
+        let paths = self.hls.len() + self.dash.len() + self.poster.len() + self.storyboard.len() + self.root.as_str().len();
+        let rendition = |rendition: &Rendition| {
+            let texts = [&rendition.id, &rendition.codecs, &rendition.playlist, &rendition.init];
+            size_of::<Rendition>() + texts.iter().map(|text| text.len()).sum::<usize>()
+        };
+        size_of::<Self>() + texts + paths + self.renditions.iter().map(rendition).sum::<usize>()
+    }
+}
+
 /// Where a list goes on: after this title, newest first. Titles that come or go meanwhile shift nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cursor {

@@ -7,12 +7,21 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use http::HeaderValue;
 use wire::config::{Document, Seconds};
 
-pub use identity::{KeySource, NoRole, NotAName, OperatorConfig, OperatorName, Role, Rules, ViewersConfig};
+pub use crate::limits::{Rate, Rates};
+pub use identity::{
+    KeySource, KeysUrl, NoRole, NotAKeysUrl, NotAName, NotAProxyHeader, OperatorConfig, OperatorName, Proxies, ProxyHeader,
+    Refresh, Role, Rules, ViewersConfig,
+};
 
 /// The bounds of `token_lifetime`: shorter breaks playback between two requests, longer outlives a change of keys.
 const TOKEN_LIFETIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
 /// The bounds of `edge_timeout`.
 const EDGE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+
+/// The bounds of a rate: the numbers that headers carry stay small, and a bucket's arithmetic exact.
+const RATE_MAX: u32 = 1_000_000;
+/// The bounds of `audit.keep`.
+const AUDIT_KEEP: (Duration, Duration) = (Duration::from_secs(86_400), Duration::from_secs(3650 * 86_400));
 
 /// A checked configuration of the control role.
 #[derive(Debug, Clone)]
@@ -35,6 +44,12 @@ pub struct Config {
     pub viewers: Option<ViewersConfig>,
     /// Whether whoever sends no token may read what viewers may.
     pub anonymous: bool,
+    /// Who is believed about where a client is.
+    pub proxies: Proxies,
+    /// How many requests a caller may send.
+    pub limits: Rates,
+    /// How long it is kept who did what.
+    pub audit_keep: Duration,
     /// The bearer secret of edges.
     pub edge_token_file: PathBuf,
     /// An edge whose last report is older leaves the rankings.
@@ -57,6 +72,9 @@ impl Config {
         let operators = identity::operators(doc);
         let viewers = identity::viewers(doc);
         let anonymous = doc.value("viewers.anonymous", Some(true), "true or false");
+        let proxies = identity::proxies(doc);
+        let limits = limits(doc);
+        let audit_keep = duration(doc, "audit.keep", Duration::from_secs(400 * 86_400), AUDIT_KEEP);
         let edge_token_file = doc.value::<String>("edge_token_file", None, FILE);
         let edge_timeout = duration(doc, "edge_timeout", Duration::from_secs(10), EDGE_TIMEOUT);
         let allowed_origins = doc.list("cors.allowed_origins", AllowedOrigin::EXPECTED);
@@ -70,11 +88,35 @@ impl Config {
             operators,
             viewers,
             anonymous: anonymous?,
+            proxies: proxies?,
+            limits: limits?,
+            audit_keep: audit_keep?,
             edge_token_file: edge_token_file?.into(),
             edge_timeout: edge_timeout?,
             allowed_origins,
         })
     }
+}
+
+fn limits(doc: &mut Document) -> Option<Rates> {
+    let viewer = rate(doc, "viewer", Rate { per_second: 20, burst: 100 });
+    let operator = rate(doc, "operator", Rate { per_second: 100, burst: 1000 });
+    let address = rate(doc, "address", Rate { per_second: 100, burst: 500 });
+    Some(Rates { viewer: viewer?, operator: operator?, address: address? })
+}
+
+fn rate(doc: &mut Document, who: &str, default: Rate) -> Option<Rate> {
+    let mut number = |what: &str, default: u32, least: u32| {
+        let key = format!("limits.{who}_{what}");
+        let number = doc.value(&key, Some(default), "a whole number")?;
+        if number < least || number > RATE_MAX {
+            doc.problem(&key, format!("a number from {least} to {RATE_MAX}"));
+            return None;
+        }
+        Some(number)
+    };
+    let (per_second, burst) = (number("per_second", default.per_second, 0), number("burst", default.burst, 1));
+    Some(Rate { per_second: per_second?, burst: burst? })
 }
 
 fn duration(doc: &mut Document, key: &str, default: Duration, (min, max): (Duration, Duration)) -> Option<Duration> {

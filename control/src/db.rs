@@ -4,6 +4,8 @@
 //! or walks one index; none joins partitions. SQLite is asked on blocking threads: one connection writes, a few read,
 //! and whoever waits for one is bounded by its request's deadline.
 
+mod answers;
+mod audit;
 mod edges;
 mod titles;
 
@@ -20,7 +22,9 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-pub(crate) use titles::{At, Found, Put};
+pub(crate) use answers::{AnswerKey, Kept, KeptAnswer};
+pub(crate) use audit::{AuditRow, Deed};
+pub(crate) use titles::{At, Condition, Found, Put, Removed};
 
 /// The schema's history. Version N of a database is the first N of these; released ones never change.
 const MIGRATIONS: &[&str] = &[include_str!("db/migrations/0001-titles.sql"), include_str!("db/migrations/0002-identity.sql")];
@@ -137,6 +141,20 @@ impl Drop for Leased<'_> {
     fn drop(&mut self) {
         self.lane.idle.lock().extend(self.connection.take());
     }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("text and numbers always become JSON")
+}
+
+/// SQLite's integers are signed. Catalogued numbers are checked to be far smaller; anything else is as good as the largest.
+fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Back from [`integer`].
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
 }
 
 /// Why the database cannot be opened.

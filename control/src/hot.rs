@@ -125,6 +125,7 @@ impl<K: Hash + Eq + Clone, V: Clone> Hot<K, V> {
     }
 
     /// How many values are kept.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read()).map(|shard| shard.young.len() + shard.old.len()).sum()
     }

@@ -1,7 +1,8 @@
 //! The control role: the catalogue, playback (ranked edges, signed URLs), the fleet, and the embedded player.
 //!
 //! Start at [`Control`]. Requests run `server → api → {catalogue, playback, steering, fleet} → db`; the modules in braces
-//! know no HTTP, and only `db` knows SQL. Control never carries a byte of video and never reaches out to anyone.
+//! know no HTTP, and only `db` knows SQL. Control never carries a byte of video, and reaches out to nobody but the server that
+//! has the keys of viewers' tokens, where one is configured.
 
 mod api;
 mod catalogue;
@@ -9,7 +10,9 @@ pub mod config;
 mod db;
 mod fleet;
 mod hot;
+mod housekeeping;
 mod identity;
+mod limits;
 mod metrics;
 mod playback;
 mod player;
@@ -22,12 +25,13 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpListener, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::{
     secret::{Expected, Secret, SecretError},
     token::{KeyError, SigningKey},
@@ -35,18 +39,21 @@ use wire::{
 
 pub use config::Config;
 pub use db::DatabaseError;
+pub use identity::{fetch::FetchError, jwks::JwksError};
 
 use crate::{
-    api::App,
-    config::{KeySource, OperatorConfig, OperatorName, Role},
+    api::{App, Once},
+    config::{KeySource, OperatorConfig, OperatorName, Role, ViewersConfig},
     db::Db,
     fleet::Fleet,
+    hot::Hot,
     identity::{
         Identity,
-        jwks::{Jwks, Origin},
+        fetch::Source,
         operators::{Operator, Operators},
         viewers::Viewers,
     },
+    limits::Limits,
     metrics::Metrics,
     playback::Signer,
 };
@@ -54,11 +61,18 @@ use crate::{
 /// The longest file a signing key is read from, in bytes.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
 
+/// What the titles that are kept at hand may weigh in all.
+const TITLES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long writes and background work may still take after the last connection.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// A control that is bound to its port and ready to run.
 pub struct Control {
     listener: TcpListener,
     addr: SocketAddr,
     router: axum::Router,
+    app: Arc<App>,
+    audit_keep: Duration,
 }
 
 impl Control {
@@ -66,7 +80,7 @@ impl Control {
     pub async fn open(config: Config) -> Result<Self, OpenError> {
         let key = signing_key(&config.signing_key_file)?;
         let keys = public_keys(&key);
-        let identity = identity(&config)?;
+        let identity = identity(&config).await?;
         let state_dir = &config.state_dir;
         usable(state_dir).map_err(|source| OpenError::StateDir { path: state_dir.clone(), source })?;
         let database = state_dir.join("control.db");
@@ -75,18 +89,25 @@ impl Control {
         let listener = TcpListener::bind(config.listen).await.map_err(|source| OpenError::listen(config.listen, source))?;
         let addr = listener.local_addr().map_err(|source| OpenError::listen(config.listen, source))?;
 
-        let (router, openapi) = api::routes();
+        let (router, openapi, docs) = api::routes();
         let app = Arc::new(App {
             db,
             fleet: RwLock::new(Fleet::known(edges)),
             edge_timeout: config.edge_timeout,
             signer: Signer::new(key, config.token_issuer, config.token_lifetime),
             keys,
+            titles: Hot::new(TITLES_BYTES_MAX, |_, entry| entry.weight()),
             identity,
+            proxies: config.proxies,
+            limits: Limits::new(config.limits),
+            once: Once::default(),
+            writes: TaskTracker::new(),
             metrics: Metrics::new(),
             openapi,
+            docs,
         });
-        Ok(Self { listener, addr, router: api::service(router, app, &config.allowed_origins) })
+        let router = api::service(router, Arc::clone(&app), &config.allowed_origins);
+        Ok(Self { listener, addr, router, app, audit_keep: config.audit_keep })
     }
 
     /// Where it listens, with the real port when the configuration says 0.
@@ -98,34 +119,55 @@ impl Control {
     /// nothing makes it fail: what goes wrong later is a problem of single requests.
     pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
         tracing::info!(addr = %self.addr, "control serves");
+        let background = TaskTracker::new();
+        if let Some(viewers) = self.app.identity.viewers.clone() {
+            let stop = stop.clone();
+            background.spawn(async move { viewers.run(stop).await });
+        }
+        background.spawn(housekeeping::run(Arc::clone(&self.app), self.audit_keep, stop.clone()));
         server::serve(self.listener, self.router, stop).await;
+        for tasks in [&self.app.writes, &background] {
+            tasks.close();
+            if timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
+                tracing::warn!(tasks = tasks.len(), "stopped with work still in progress after {STOP_TIMEOUT:?}");
+            }
+        }
         tracing::info!("control stopped");
         Ok(())
     }
 }
 
 /// Everyone whom the configuration names.
-fn identity(config: &Config) -> Result<Identity, OpenError> {
+async fn identity(config: &Config) -> Result<Identity, OpenError> {
     let first =
         OperatorConfig { name: OperatorName::of_the_first(), role: Role::Admin, token_file: config.operator_token_file.clone() };
     let keys = iter::once("operator_token_file").chain(iter::repeat("operators.token_file"));
     let operators = iter::once(first).chain(config.operators.iter().cloned()).zip(keys);
     let operators = operators
         .map(|(OperatorConfig { name, role, token_file }, key)| Ok((Operator { name, role }, secret(&token_file, key)?)));
-    let viewers = config.viewers.as_ref().map(|viewers| {
-        let recognised = Viewers::new(viewers.rules.clone());
-        let KeySource::File(path) = &viewers.keys;
-        let unusable = |reason: String| OpenError::ViewersKeys { path: path.clone(), reason };
-        let bytes = fs::read(path).map_err(|error| unusable(error.to_string()))?;
-        recognised.replace(Jwks::parse(&bytes, Origin::File).map_err(|error| unusable(error.to_string()))?);
-        Ok::<_, OpenError>(recognised)
-    });
+    let viewers = match &config.viewers {
+        Some(viewers) => Some(Arc::new(recognising(viewers).await?)),
+        None => None,
+    };
     Ok(Identity {
         operators: Operators::new(operators.collect::<Result<_, SecretError>>()?),
         edge_secret: secret(&config.edge_token_file, "edge_token_file")?,
-        viewers: viewers.transpose()?,
+        viewers,
         is_open: config.anonymous,
     })
+}
+
+/// A file must have its keys now; a server may be away for a while, and is asked once control runs.
+async fn recognising(config: &ViewersConfig) -> Result<Viewers, OpenError> {
+    let (source, is_here) = match &config.keys {
+        KeySource::File(path) => (Source::File(path.clone()), true),
+        KeySource::Url { url, ca_file } => (Source::url(url.uri().clone(), ca_file.as_deref())?, false),
+    };
+    let viewers = Viewers::new(config.rules.clone(), source, config.refresh);
+    if is_here {
+        viewers.load().await?;
+    }
+    Ok(viewers)
 }
 
 fn secret(path: &Path, key: &'static str) -> Result<Expected, SecretError> {
@@ -173,8 +215,8 @@ pub enum OpenError {
     #[error("{} is not a signing key: {source}", path.display())]
     BadSigningKey { path: PathBuf, source: KeyError },
     /// The keys that verify viewers' tokens cannot be had.
-    #[error("cannot use the key set of viewers in {}: {reason}", path.display())]
-    ViewersKeys { path: PathBuf, reason: String },
+    #[error("cannot use the key set of viewers (viewers.jwks_file, viewers.jwks_ca_file): {0}")]
+    ViewersKeys(#[from] FetchError),
     /// A bearer secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),

@@ -1,9 +1,15 @@
 //! What Prometheus may ask of control. Labels are bounded: routes and methods are the router's, not the stranger's.
 
+mod identity;
+
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+pub(crate) use identity::IdentityMetrics;
+
+use self::identity::raise;
 
 /// The label of a request that no route took.
 const NO_ROUTE: &str = "none";
@@ -14,6 +20,19 @@ pub(crate) struct Metrics {
     seconds: HistogramVec,
     titles: IntGauge,
     edges: IntGaugeVec,
+    hot: IntCounterVec,
+    pub(crate) identity: IdentityMetrics,
+}
+
+/// What is counted elsewhere, as of now.
+pub(crate) struct Now<'a> {
+    pub(crate) titles: u64,
+    /// Of each standing.
+    pub(crate) edges: &'a [(&'a str, usize)],
+    /// Each hot cache's hits and misses.
+    pub(crate) hot: &'a [(&'a str, (u64, u64))],
+    /// Tokens of viewers that were verified before, and that were not.
+    pub(crate) tokens: (u64, u64),
 }
 
 impl Metrics {
@@ -33,31 +52,44 @@ impl Metrics {
         )?;
         let titles = IntGauge::new("larder_control_titles", "Titles in the catalogue.")?;
         let edges = IntGaugeVec::new(Opts::new("larder_control_edges", "Registered edges, by how they stand."), &["standing"])?;
+        let hot = IntCounterVec::new(
+            Opts::new("larder_control_hot_total", "Look-ups in the caches in front of the database, by cache and outcome."),
+            &["cache", "outcome"],
+        )?;
         let registry = Registry::new();
+        registry.register(Box::new(hot.clone()))?;
         registry.register(Box::new(requests.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(titles.clone()))?;
         registry.register(Box::new(edges.clone()))?;
-        Ok(Self { registry, requests, seconds, titles, edges })
+        let identity = IdentityMetrics::registered(&registry)?;
+        Ok(Self { registry, requests, seconds, titles, edges, hot, identity })
     }
 
     /// Counts one answered request.
     pub(crate) fn answered(&self, route: Option<&str>, method: &Method, status: StatusCode, took: Duration) {
         let route = route.unwrap_or(NO_ROUTE);
         let method = match *method {
-            Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::DELETE | Method::OPTIONS => method.as_str(),
+            Method::GET | Method::HEAD | Method::PUT | Method::POST | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+                method.as_str()
+            }
             _ => "other",
         };
         self.requests.with_label_values(&[route, method, status.as_str()]).inc();
         self.seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 
-    /// The Prometheus text format, with `titles` and the `edges` of each standing as of now.
-    pub(crate) fn text(&self, titles: u64, edges: &[(&str, usize)]) -> Result<String, prometheus::Error> {
-        self.titles.set(i64::try_from(titles).unwrap_or(i64::MAX));
-        for (standing, count) in edges {
+    /// The Prometheus text format.
+    pub(crate) fn text(&self, now: &Now<'_>) -> Result<String, prometheus::Error> {
+        self.titles.set(i64::try_from(now.titles).unwrap_or(i64::MAX));
+        for (standing, count) in now.edges {
             self.edges.with_label_values(&[*standing]).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
+        for (cache, (hits, misses)) in now.hot {
+            raise(&self.hot.with_label_values(&[cache, "hit"]), *hits);
+            raise(&self.hot.with_label_values(&[cache, "miss"]), *misses);
+        }
+        self.identity.tokens(now.tokens);
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

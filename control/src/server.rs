@@ -1,7 +1,7 @@
 //! Connections: HTTP/1.1 and HTTP/2 in the clear, as many as fit, none kept that does nothing, all finished on stop.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -34,6 +34,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no file descriptor or memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who is at the other end of a request's connection: a client, or a proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Serves `router` until `stop`, then until what was begun is answered.
 pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
@@ -71,7 +75,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
     let activity = Arc::new(Activity::begun(Instant::now()));
-    let service = service_fn(|request: Request<Incoming>| {
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip()));
         let busy = Activity::busy(&activity);
         let router = router.clone();
         async move {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::identity::{
     Caller,
+    jwt::BadToken,
     operators::{Operator, OperatorName, Role},
     user::UserId,
 };
@@ -78,14 +79,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Viewer {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         match caller(parts) {
             Caller::Viewer(user) => Ok(Self(user)),
-            Caller::Stranger(bad) => Err(Problem::new(Kind::BadToken, bad.to_string())),
+            Caller::Stranger(bad) => Err(bad_token(bad)),
             Caller::Operator(_) | Caller::Edge | Caller::Nobody => Err(no_token()),
         }
     }
 }
 
 /// Whoever may read what viewers read: a viewer, an operator or, where control is open, anybody. A bad token is refused also there.
-pub(super) struct MaybeViewer(pub(super) Option<UserId>);
+pub(super) struct MaybeViewer(
+    #[allow(dead_code, reason = "for the routes whose answer depends on who reads")] pub(super) Option<UserId>,
+);
 
 impl FromRequestParts<Arc<App>> for MaybeViewer {
     type Rejection = Problem;
@@ -96,9 +99,14 @@ impl FromRequestParts<Arc<App>> for MaybeViewer {
             Caller::Operator(_) => Ok(Self(None)),
             Caller::Edge | Caller::Nobody if app.identity.is_open => Ok(Self(None)),
             Caller::Edge | Caller::Nobody => Err(no_token()),
-            Caller::Stranger(bad) => Err(Problem::new(Kind::BadToken, bad.to_string())),
+            Caller::Stranger(bad) => Err(bad_token(bad)),
         }
     }
+}
+
+fn bad_token(bad: BadToken) -> Problem {
+    let kind = if bad == BadToken::NoKeys { Kind::NoKeys } else { Kind::BadToken };
+    Problem::new(kind, bad.to_string())
 }
 
 fn no_token() -> Problem {

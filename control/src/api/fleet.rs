@@ -74,7 +74,8 @@ impl From<Standing> for EdgeHealth {
         (status = 401, description = "Not an operator."),
     )
 )]
-pub(super) async fn list(State(app): State<Arc<App>>, _: Looks) -> Json<EdgeList> {
+pub(super) async fn list(State(app): State<Arc<App>>, Looks(operator): Looks) -> Json<EdgeList> {
+    tracing::debug!(%operator, "fleet looked at");
     let now = Instant::now();
     let fleet = app.fleet.read();
     let edges = fleet.edges().map(|edge| EdgeView {

@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{extract::State, response::Response};
 use bytes::Bytes;
+use http::HeaderMap;
 
-use super::{App, json, problem::Problem};
-use crate::fleet::Standing;
+use super::{App, Described, caching::fixed, json, problem::Problem};
+use crate::{fleet::Standing, metrics::Now};
 
 /// The public keys that verify signed URLs, as a JWK set (RFC 7517). A shared secret is never among them.
 #[utoipa::path(
@@ -20,10 +21,14 @@ pub(super) async fn keys(State(app): State<Arc<App>>) -> Response {
 /// This description.
 #[utoipa::path(
     get, path = "/openapi.json", tag = "operation", operation_id = "describeApi",
-    responses((status = 200, description = "OpenAPI 3.1.", body = Object))
+    responses(
+        (status = 200, description = "OpenAPI 3.1.", body = Object),
+        (status = 304, description = "It is the one that If-None-Match names."),
+    )
 )]
-pub(super) async fn openapi(State(app): State<Arc<App>>) -> Response {
-    json(app.openapi.clone(), "application/json")
+pub(super) async fn openapi(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let Described { json: bytes, etag } = &app.openapi;
+    fixed(&headers, etag, json(bytes.clone(), "application/json"))
 }
 
 /// Whether the process is alive.
@@ -61,5 +66,11 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
     };
     let edges = [("ready", Standing::Ready), ("draining", Standing::Draining), ("silent", Standing::Silent)]
         .map(|(label, wanted)| (label, standings.iter().filter(|standing| **standing == wanted).count()));
-    Ok(json(Bytes::from(app.metrics.text(titles, &edges)?), prometheus::TEXT_FORMAT))
+    let now = Now {
+        titles,
+        edges: &edges,
+        hot: &[("titles", app.titles.counts())],
+        tokens: app.identity.viewers.as_ref().map_or((0, 0), |viewers| viewers.counts()),
+    };
+    Ok(json(Bytes::from(app.metrics.text(&now)?), prometheus::TEXT_FORMAT))
 }

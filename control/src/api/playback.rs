@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{
-    HeaderValue, StatusCode,
+    StatusCode,
     header::{CACHE_CONTROL, LOCATION},
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,8 @@ use wire::{
 
 use super::{
     App,
+    // Signed URLs expire and edges come and go: an answer is good once.
+    caching::NO_STORE,
     extract::{MaybeViewer, Named, Params},
     now_unix_ms,
     problem::{Kind, Problem},
@@ -35,8 +37,6 @@ use crate::{
     steering,
 };
 
-/// Signed URLs expire and edges come and go: an answer is good once.
-const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 /// The longest `codec` or `resolution` filter, in characters.
 const FILTER_CHARS_MAX: usize = 64;
 

@@ -34,6 +34,14 @@ pub(super) enum Kind {
     NoToken,
     BadToken,
     RoleTooSmall,
+    NoKeys,
+    TooMany,
+    BadKey,
+    KeyInProgress,
+    KeyReused,
+    TooManyKeys,
+    NoRoomForKeys,
+    PreconditionFailed,
     FlawedTitle,
     FlawedEdge,
     NoSuchTitle,
@@ -130,6 +138,62 @@ const TABLE: &[About] = &[
         StatusCode::FORBIDDEN,
         "The operator's role does not allow this",
         "The detail names the role that does; roles are given in control's configuration.",
+    ),
+    about(
+        Kind::NoKeys,
+        "no-keys",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Viewers' tokens cannot be verified now",
+        "Ask again after the time in Retry-After. An operator sees in control's log why it has no keys.",
+    ),
+    about(
+        Kind::TooMany,
+        "too-many-requests",
+        StatusCode::TOO_MANY_REQUESTS,
+        "Too many requests",
+        "Ask again after the time in Retry-After; the headers RateLimit-Policy and RateLimit say what is allowed and what is left.",
+    ),
+    about(
+        Kind::BadKey,
+        "bad-idempotency-key",
+        StatusCode::BAD_REQUEST,
+        "The Idempotency-Key is not a key",
+        "Send one string of up to 128 visible characters in quotes, such as a new UUID for each thing to be done.",
+    ),
+    about(
+        Kind::KeyInProgress,
+        "idempotency-key-in-progress",
+        StatusCode::CONFLICT,
+        "A request with this Idempotency-Key is in progress",
+        "Repeat it when it has had time to end; it is then given the first one's answer.",
+    ),
+    about(
+        Kind::KeyReused,
+        "idempotency-key-reused",
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "The Idempotency-Key belongs to another request",
+        "Take a new key for a new request, or repeat the earlier one as it was.",
+    ),
+    about(
+        Kind::TooManyKeys,
+        "too-many-idempotency-keys",
+        StatusCode::TOO_MANY_REQUESTS,
+        "Too many Idempotency-Keys",
+        "Keys are forgotten after a day. Send writes that are harmless to repeat without one.",
+    ),
+    about(
+        Kind::NoRoomForKeys,
+        "no-room-for-idempotency-keys",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "No more answers can be kept",
+        "Repeat the request later, or without an Idempotency-Key.",
+    ),
+    about(
+        Kind::PreconditionFailed,
+        "precondition-failed",
+        StatusCode::PRECONDITION_FAILED,
+        "What is there is not what was asked for",
+        "Read it again, look at what changed, and send the new ETag in If-Match.",
     ),
     about(
         Kind::FlawedTitle,
@@ -294,7 +358,7 @@ impl IntoResponse for Problem {
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
         }
         if let Some(challenge) = challenge(kind) {

@@ -7,13 +7,17 @@ use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header::LOCATION};
+use http::{
+    HeaderValue, StatusCode,
+    header::{ETAG, LOCATION},
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wire::title::{Media, Rendition, Title, TitleId};
 
 use super::{
     App,
+    caching::{Conditions, Sharing, changed_meanwhile, etag},
     extract::{MaybeViewer, Named, Operates, Params, Sent},
     now_unix_ms,
     problem::{Kind, Problem},
@@ -22,7 +26,7 @@ use super::{
 };
 use crate::{
     catalogue::{Cursor, Entry, Summary, check},
-    db::Put,
+    db::{Condition, DbError, Put, Removed},
 };
 
 /// Titles a page has unless told, and at most.
@@ -82,9 +86,9 @@ pub(super) struct Video {
     renditions: Vec<RenditionView>,
 }
 
-impl From<Entry> for Video {
-    fn from(entry: Entry) -> Self {
-        Self { renditions: entry.renditions.iter().map(RenditionView::from).collect(), summary: entry.summary.into() }
+impl From<&Entry> for Video {
+    fn from(entry: &Entry) -> Self {
+        Self { renditions: entry.renditions.iter().map(RenditionView::from).collect(), summary: entry.summary.clone().into() }
     }
 }
 
@@ -185,7 +189,8 @@ pub(super) struct ListParams {
 #[utoipa::path(
     get, path = "/videos", tag = "videos", operation_id = "listVideos", security((), ("viewer" = []), ("operator" = [])), params(ListParams),
     responses(
-        (status = 200, description = "A page of titles.", body = VideoPage),
+        (status = 200, description = "A page of titles.", body = VideoPage, headers(("ETag" = String, description = "Of this page."))),
+        (status = 304, description = "It is the page that If-None-Match names."),
         (status = 400, description = "A parameter is wrong."),
         (status = 401, description = "Control is not open to those without a token, or the token is not good."),
     )
@@ -193,8 +198,9 @@ pub(super) struct ListParams {
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     _: MaybeViewer,
+    conditions: Conditions,
     Params(params): Params<ListParams>,
-) -> Result<Json<VideoPage>, Problem> {
+) -> Result<Response, Problem> {
     let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
@@ -210,7 +216,8 @@ pub(super) async fn list(
     let more = titles.len() > limit as usize;
     titles.truncate(limit as usize);
     let next_cursor = titles.last().filter(|_| more).map(|last| Cursor::after(last).to_string());
-    Ok(Json(VideoPage { videos: titles.into_iter().map(VideoSummary::from).collect(), next_cursor }))
+    let page = VideoPage { videos: titles.into_iter().map(VideoSummary::from).collect(), next_cursor };
+    Ok(conditions.answer(Sharing::of_catalogue(&app), &page))
 }
 
 /// One title, with its renditions.
@@ -218,7 +225,8 @@ pub(super) async fn list(
     get, path = "/videos/{id}", tag = "videos", operation_id = "lookUpVideo", security((), ("viewer" = []), ("operator" = [])),
     params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
     responses(
-        (status = 200, description = "The title.", body = Video),
+        (status = 200, description = "The title.", body = Video, headers(("ETag" = String, description = "Of the title as it is."))),
+        (status = 304, description = "It is as If-None-Match has it."),
         (status = 401, description = "Control is not open to those without a token, or the token is not good."),
         (status = 404, description = "It is not catalogued."),
     )
@@ -226,14 +234,17 @@ pub(super) async fn list(
 pub(super) async fn look_up(
     State(app): State<Arc<App>>,
     _: MaybeViewer,
+    conditions: Conditions,
     Named(id): Named<TitleId>,
-) -> Result<Json<Video>, Problem> {
-    Ok(Json(entry(&app, &id).await?.into()))
+) -> Result<Response, Problem> {
+    let video = Video::from(&*entry(&app, &id).await?);
+    Ok(conditions.answer(Sharing::of_catalogue(&app), &video))
 }
 
 /// The catalogued title `id`.
-pub(super) async fn entry(app: &App, id: &TitleId) -> Result<Entry, Problem> {
-    app.db.title(id.clone()).await?.ok_or_else(|| not_catalogued(id))
+pub(super) async fn entry(app: &App, id: &TitleId) -> Result<Arc<Entry>, Problem> {
+    let read = async { Ok::<_, DbError>(app.db.title(id.clone()).await?.map(Arc::new)) };
+    app.titles.find_or(id, read).await?.ok_or_else(|| not_catalogued(id))
 }
 
 fn not_catalogued(id: &TitleId) -> Problem {
@@ -251,29 +262,46 @@ fn not_catalogued(id: &TitleId) -> Problem {
         (status = 201, description = "It is catalogued.", body = Video, headers(("Location" = String, description = "Its address."))),
         (status = 200, description = "It is catalogued in place of the earlier one.", body = Video),
         (status = 401, description = "Not an operator."),
+        (status = 403, description = "The operator's role is viewer."),
         (status = 409, description = "Its source is catalogued under another id."),
+        (status = 412, description = "The title is not as If-Match or If-None-Match asks for; nothing was changed."),
         (status = 413, description = "It is larger than the limit."),
         (status = 422, description = "It contradicts itself."),
     )
 )]
 pub(super) async fn publish(
     State(app): State<Arc<App>>,
-    _: Operates,
+    Operates(operator): Operates,
+    conditions: Conditions,
     Named(id): Named<TitleId>,
     Sent(title): Sent<Title>,
 ) -> Result<Response, Problem> {
     check(&title, &id).map_err(|flaw| Problem::new(Kind::FlawedTitle, flaw.to_string()).at(flaw.pointer))?;
-    let put = app.db.put_title(title, now_unix_ms()).await?;
-    if let Put::Taken(other) = put {
-        let detail = format!("the same source is catalogued as {:?}", other.as_str());
-        return Err(Problem::new(Kind::FingerprintTaken, detail).instead_of(vec![other.to_string()]));
+    let put = app.db.put_title(title, now_unix_ms(), condition(conditions)).await?;
+    app.titles.forget(&id);
+    match &put {
+        Put::Taken(other) => {
+            let detail = format!("the same source is catalogued as {:?}", other.as_str());
+            return Err(Problem::new(Kind::FingerprintTaken, detail).instead_of(vec![other.to_string()]));
+        }
+        Put::Unwanted => return Err(changed_meanwhile()),
+        Put::Created | Put::Replaced => {}
     }
-    tracing::info!(%id, replaced = put == Put::Replaced, "title catalogued");
-    let video = Json(Video::from(entry(&app, &id).await?));
+    tracing::info!(%id, %operator, replaced = put == Put::Replaced, "title catalogued");
+    let video = Video::from(&*entry(&app, &id).await?);
+    let tag = [(ETAG, HeaderValue::try_from(etag(&video)).expect("hexadecimal digits"))];
     match put {
-        Put::Created => Ok((StatusCode::CREATED, [(LOCATION, format!("/videos/{id}"))], video).into_response()),
-        _ => Ok(video.into_response()),
+        Put::Created => Ok((StatusCode::CREATED, tag, [(LOCATION, format!("/videos/{id}"))], Json(video)).into_response()),
+        _ => Ok((tag, Json(video)).into_response()),
     }
+}
+
+/// What a write depends on, as the database asks it.
+fn condition(conditions: Conditions) -> Option<Condition> {
+    if !conditions.is_any() {
+        return None;
+    }
+    Some(Box::new(move |entry| conditions.allow(entry.map(|entry| etag(&Video::from(entry))).as_deref())))
 }
 
 /// Removes a title from the catalogue. Its files stay at the origin; URLs that were signed stay good until they expire.
@@ -283,13 +311,25 @@ pub(super) async fn publish(
     responses(
         (status = 204, description = "It is gone."),
         (status = 401, description = "Not an operator."),
+        (status = 403, description = "The operator's role is viewer."),
         (status = 404, description = "It was not catalogued."),
+        (status = 412, description = "The title is not as If-Match asks for; nothing was changed."),
     )
 )]
-pub(super) async fn remove(State(app): State<Arc<App>>, _: Operates, Named(id): Named<TitleId>) -> Result<StatusCode, Problem> {
-    if !app.db.remove_title(id.clone()).await? {
-        return Err(not_catalogued(&id));
+pub(super) async fn remove(
+    State(app): State<Arc<App>>,
+    Operates(operator): Operates,
+    conditions: Conditions,
+    Named(id): Named<TitleId>,
+) -> Result<StatusCode, Problem> {
+    let removed = app.db.remove_title(id.clone(), condition(conditions)).await?;
+    app.titles.forget(&id);
+    match removed {
+        Removed::NotThere => Err(not_catalogued(&id)),
+        Removed::Unwanted => Err(changed_meanwhile()),
+        Removed::Done => {
+            tracing::info!(%id, %operator, "title removed");
+            Ok(StatusCode::NO_CONTENT)
+        }
     }
-    tracing::info!(%id, "title removed");
-    Ok(StatusCode::NO_CONTENT)
 }

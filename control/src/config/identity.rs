@@ -1,13 +1,16 @@
-//! `[viewers]` and `[[operators]]`: whom control recognises, and by what.
+//! `[viewers]`, `[[operators]]` and `[proxies]`: whom control recognises, and by what.
 
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+use std::{collections::HashSet, fmt, path::PathBuf, str::FromStr, time::Duration};
 
+use http::Uri;
 use wire::config::Document;
 
 use super::duration;
 pub use crate::identity::{
+    address::{NotAProxyHeader, Proxies, ProxyHeader},
     jwt::Rules,
     operators::{NoRole, NotAName, OperatorName, Role},
+    viewers::Refresh,
 };
 
 /// The most operators: each is compared with whatever secret is presented.
@@ -15,11 +18,17 @@ const OPERATORS_MAX: usize = 64;
 /// The bounds of `viewers.clock_skew`.
 const CLOCK_SKEW: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(600));
 
+/// The bounds of `viewers.jwks_refresh` and `viewers.jwks_pause`.
+const JWKS_REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
+const JWKS_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+
 /// Whose tokens make a viewer.
 #[derive(Debug, Clone)]
 pub struct ViewersConfig {
     /// Where the keys are that verify them.
     pub keys: KeySource,
+    /// When they are asked for anew.
+    pub refresh: Refresh,
     /// What they must say.
     pub rules: Rules,
 }
@@ -29,7 +38,43 @@ pub struct ViewersConfig {
 pub enum KeySource {
     /// A file of this machine.
     File(PathBuf),
+    /// A server, whose certificate comes from an authority in the file, or from one of the public web's.
+    Url { url: KeysUrl, ca_file: Option<PathBuf> },
 }
+
+/// Where a key set is fetched: `https://id.example/keys.json`, or `http` on a network that is trusted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeysUrl(Uri);
+
+impl KeysUrl {
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeysUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for KeysUrl {
+    type Err = NotAKeysUrl;
+
+    fn from_str(text: &str) -> Result<Self, NotAKeysUrl> {
+        let uri: Uri = text.parse().map_err(|_| NotAKeysUrl)?;
+        let is_web = matches!(uri.scheme_str(), Some("https" | "http"));
+        // What stands before "@" would go to the log.
+        let has_host =
+            uri.host().is_some_and(|host| !host.is_empty()) && !uri.authority().is_some_and(|at| at.as_str().contains('@'));
+        if is_web && has_host { Ok(Self(uri)) } else { Err(NotAKeysUrl) }
+    }
+}
+
+/// Not such a URL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a URL such as https://id.example/keys.json, without a user in it")]
+pub struct NotAKeysUrl;
 
 /// An operator besides the one of `operator_token_file`.
 #[derive(Debug, Clone)]
@@ -43,20 +88,40 @@ pub struct OperatorConfig {
 }
 
 pub(super) fn viewers(doc: &mut Document) -> Option<ViewersConfig> {
-    const TEXTS: &str = "a text";
-    let file = doc.optional::<String>("viewers.jwks_file", "the path of a file");
-    let issuers = doc.list::<String>("viewers.issuers", TEXTS);
-    let audiences = doc.list::<String>("viewers.audiences", TEXTS);
+    const FILE: &str = "the path of a file";
+    const TEXT: &str = "a text";
+    let file = doc.optional::<String>("viewers.jwks_file", FILE);
+    let url = doc.optional::<KeysUrl>("viewers.jwks_url", "a URL such as https://id.example/keys.json");
+    let ca_file = doc.optional::<String>("viewers.jwks_ca_file", FILE).map(PathBuf::from);
+    let every = duration(doc, "viewers.jwks_refresh", Duration::from_secs(600), JWKS_REFRESH);
+    let pause = duration(doc, "viewers.jwks_pause", Duration::from_secs(10), JWKS_PAUSE);
+    let issuers = doc.list::<String>("viewers.issuers", TEXT);
+    let audiences = doc.list::<String>("viewers.audiences", TEXT);
     let clock_skew = duration(doc, "viewers.clock_skew", Duration::from_secs(60), CLOCK_SKEW);
     let profile_claim = doc.optional::<String>("viewers.profile_claim", "the name of a claim");
-    let keys = KeySource::File(file?.into());
+    let keys = match (file, url) {
+        (None, None) => return None,
+        (Some(_), Some(_)) => {
+            doc.problem("viewers.jwks_url", "no URL, as there is viewers.jwks_file");
+            return None;
+        }
+        (Some(file), None) => KeySource::File(file.into()),
+        (None, Some(url)) => KeySource::Url { url, ca_file },
+    };
     // RFC 8725 §3.8 and §3.9: what is not made for us, by whom we trust, is not for us.
     for (key, given) in [("viewers.issuers", &issuers), ("viewers.audiences", &audiences)] {
         if given.is_empty() {
             doc.problem(key, "at least one, as there is a key set");
         }
     }
-    Some(ViewersConfig { keys, rules: Rules { issuers, audiences, clock_skew: clock_skew?, profile_claim } })
+    let refresh = Refresh { every: every?, pause: pause? };
+    Some(ViewersConfig { keys, refresh, rules: Rules { issuers, audiences, clock_skew: clock_skew?, profile_claim } })
+}
+
+pub(super) fn proxies(doc: &mut Document) -> Option<Proxies> {
+    let from = doc.list("proxies.from", "a network such as 10.0.0.0/8 or 2001:db8::/32");
+    let header = doc.value("proxies.header", Some(ProxyHeader::XForwardedFor), "\"x-forwarded-for\" or \"forwarded\"");
+    Some(Proxies { from, header: header? })
 }
 
 pub(super) fn operators(doc: &mut Document) -> Vec<OperatorConfig> {

@@ -1,12 +1,12 @@
 //! Titles, by id. A title's row, segments and objects are one partition; who holds a fingerprint is another.
 
-use rusqlite::{OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use wire::{
     object::ObjectPath,
     title::{Rendition, Segment, Title, TitleId},
 };
 
-use super::{Db, DbError};
+use super::{Db, DbError, integer, json, unsigned};
 use crate::catalogue::{Cursor, Entry, Summary, folded};
 
 /// What became of a title that was put.
@@ -16,7 +16,21 @@ pub(crate) enum Put {
     Replaced,
     /// Its fingerprint is this other title's; nothing was changed.
     Taken(TitleId),
+    /// What was there was not as wanted; nothing was changed.
+    Unwanted,
 }
+
+/// What became of a title that was to be removed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Removed {
+    Done,
+    NotThere,
+    /// What was there was not as wanted; nothing was changed.
+    Unwanted,
+}
+
+/// Whether a write may be done, given what is there. Asked within its transaction.
+pub(crate) type Condition = Box<dyn FnOnce(Option<&Entry>) -> bool + Send>;
 
 /// Which segment of a rendition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +56,12 @@ pub(crate) enum Found {
 
 impl Db {
     /// Catalogues a checked title, in place of an earlier one of the same id, which keeps its date.
-    pub(crate) async fn put_title(&self, title: Title, now_ms: u64) -> Result<Put, DbError> {
+    pub(crate) async fn put_title(&self, title: Title, now_ms: u64, condition: Option<Condition>) -> Result<Put, DbError> {
         self.write(move |db| {
             let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !is_wanted(&transaction, &title.id, condition)? {
+                return Ok(Put::Unwanted);
+            }
             let put = put(&transaction, title, now_ms)?;
             transaction.commit()?;
             Ok(put)
@@ -52,28 +69,23 @@ impl Db {
         .await
     }
 
-    /// Removes a title with all that belongs to it. False when there is none.
-    pub(crate) async fn remove_title(&self, id: TitleId) -> Result<bool, DbError> {
+    /// Removes a title with all that belongs to it.
+    pub(crate) async fn remove_title(&self, id: TitleId, condition: Option<Condition>) -> Result<Removed, DbError> {
         self.write(move |db| {
             let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if !is_wanted(&transaction, &id, condition)? {
+                return Ok(Removed::Unwanted);
+            }
             let was_there = remove(&transaction, &id)?;
             transaction.commit()?;
-            Ok(was_there)
+            Ok(if was_there { Removed::Done } else { Removed::NotThere })
         })
         .await
     }
 
     /// A title without its segments and objects.
     pub(crate) async fn title(&self, id: TitleId) -> Result<Option<Entry>, DbError> {
-        self.read(move |db| {
-            let mut select = db.prepare_cached(
-                "SELECT id, title, description, cast_names, rating, duration_ms, created_at_ms, root, hls, dash, poster, storyboard, renditions
-                 FROM titles WHERE id = ?",
-            )?;
-            let mut rows = select.query([id.as_str()])?;
-            rows.next()?.map(entry).transpose()
-        })
-        .await
+        self.read(move |db| find(db, &id)).await
     }
 
     /// Up to `limit` titles, newest first, after `cursor`; only those that have `query` in title, description or cast.
@@ -134,6 +146,19 @@ impl Db {
         })
         .await
     }
+}
+
+fn find(db: &Connection, id: &TitleId) -> Result<Option<Entry>, DbError> {
+    let mut select = db.prepare_cached(
+        "SELECT id, title, description, cast_names, rating, duration_ms, created_at_ms, root, hls, dash, poster, storyboard, renditions
+         FROM titles WHERE id = ?",
+    )?;
+    let mut rows = select.query([id.as_str()])?;
+    rows.next()?.map(entry).transpose()
+}
+
+fn is_wanted(transaction: &Transaction<'_>, id: &TitleId, condition: Option<Condition>) -> Result<bool, DbError> {
+    condition.map_or(Ok(true), |condition| Ok(condition(find(transaction, id)?.as_ref())))
 }
 
 fn put(transaction: &Transaction<'_>, mut title: Title, now_ms: u64) -> Result<Put, DbError> {
@@ -249,20 +274,6 @@ fn entry(row: &Row<'_>) -> Result<Entry, DbError> {
     })
 }
 
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).expect("text and numbers always become JSON")
-}
-
-/// SQLite's integers are signed. Catalogued numbers are checked to be far smaller; anything else is as good as the largest.
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// Back from [`integer`].
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,7 +298,7 @@ mod tests {
     async fn a_title_comes_back_as_it_was_put() {
         let (_dir, db) = open();
         let published = title("demo");
-        assert_eq!(db.put_title(published.clone(), 1000).await.unwrap(), Put::Created);
+        assert_eq!(db.put_title(published.clone(), 1000, None).await.unwrap(), Put::Created);
         let entry = db.title(id("demo")).await.unwrap().unwrap();
         assert_eq!(
             (&entry.summary.title, &entry.summary.cast, entry.summary.created_at_ms),
@@ -300,10 +311,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_write_that_wants_another_title_changes_nothing() {
+        let (_dir, db) = open();
+        let if_missing = || -> Option<Condition> { Some(Box::new(|entry| entry.is_none())) };
+        let if_called = |name: &'static str| -> Option<Condition> {
+            Some(Box::new(move |entry| entry.is_some_and(|entry| entry.summary.title == name)))
+        };
+        assert_eq!(db.put_title(title("demo"), 1, if_called("x")).await.unwrap(), Put::Unwanted);
+        assert_eq!(db.put_title(title("demo"), 1, if_missing()).await.unwrap(), Put::Created);
+        assert_eq!(db.put_title(title("demo"), 1, if_missing()).await.unwrap(), Put::Unwanted);
+        assert_eq!(db.remove_title(id("demo"), if_called("x")).await.unwrap(), Removed::Unwanted);
+        assert!(db.title(id("demo")).await.unwrap().is_some());
+        assert_eq!(db.remove_title(id("demo"), if_called("The Title demo")).await.unwrap(), Removed::Done);
+    }
+
+    #[tokio::test]
     async fn segments_are_found_by_number_and_by_time() {
         let (_dir, db) = open();
         let published = title("demo");
-        db.put_title(published.clone(), 1000).await.unwrap();
+        db.put_title(published.clone(), 1000, None).await.unwrap();
         let segment = async |rendition: &str, at| db.segment(id("demo"), rendition.into(), at).await.unwrap();
         let second = Found::Segment { number: 2, segment: published.renditions[0].segments[1].clone() };
         assert_eq!(segment("v720", At::Number(2)).await, second);
@@ -318,19 +344,19 @@ mod tests {
     #[tokio::test]
     async fn a_fingerprint_belongs_to_one_title_until_that_is_gone() {
         let (_dir, db) = open();
-        db.put_title(title("one"), 1).await.unwrap();
+        db.put_title(title("one"), 1, None).await.unwrap();
         let same_source = Title { fingerprint: title("one").fingerprint, ..title("two") };
-        assert_eq!(db.put_title(same_source.clone(), 2).await.unwrap(), Put::Taken(id("one")));
+        assert_eq!(db.put_title(same_source.clone(), 2, None).await.unwrap(), Put::Taken(id("one")));
         assert_eq!(db.title(id("two")).await.unwrap(), None);
-        assert_eq!(db.put_title(title("one"), 3).await.unwrap(), Put::Replaced);
+        assert_eq!(db.put_title(title("one"), 3, None).await.unwrap(), Put::Replaced);
         // Another source under the same id lets the fingerprint go, and so does removal.
         let other_source = Title { fingerprint: title("new").fingerprint, ..title("one") };
-        assert_eq!(db.put_title(other_source, 4).await.unwrap(), Put::Replaced);
-        assert_eq!(db.put_title(same_source.clone(), 5).await.unwrap(), Put::Created);
-        assert!(db.remove_title(id("two")).await.unwrap());
-        assert!(!db.remove_title(id("two")).await.unwrap());
+        assert_eq!(db.put_title(other_source, 4, None).await.unwrap(), Put::Replaced);
+        assert_eq!(db.put_title(same_source.clone(), 5, None).await.unwrap(), Put::Created);
+        assert_eq!(db.remove_title(id("two"), None).await.unwrap(), Removed::Done);
+        assert_eq!(db.remove_title(id("two"), None).await.unwrap(), Removed::NotThere);
         assert_eq!(db.segment(id("two"), "v720".into(), At::Number(1)).await.unwrap(), Found::Beyond { count: 0 });
-        assert_eq!(db.put_title(title("one"), 6).await.unwrap(), Put::Replaced);
+        assert_eq!(db.put_title(title("one"), 6, None).await.unwrap(), Put::Replaced);
         assert_eq!(db.titles_count().await.unwrap(), 1);
     }
 
@@ -339,14 +365,14 @@ mod tests {
         let (_dir, db) = open();
         for (n, name) in ["a", "b", "c", "d", "e"].into_iter().enumerate() {
             // Two of one millisecond: the id decides between them.
-            db.put_title(title(name), [10, 20, 20, 30, 40][n]).await.unwrap();
+            db.put_title(title(name), [10, 20, 20, 30, 40][n], None).await.unwrap();
         }
         let first = db.titles(None, None, 2).await.unwrap();
         assert_eq!(ids(&db, None, None, 2).await, ["e", "d"]);
         let cursor = Cursor::after(&first[1]);
-        db.put_title(title("newest"), 50).await.unwrap();
-        db.put_title(title("e"), 60).await.unwrap();
-        db.remove_title(id("d")).await.unwrap();
+        db.put_title(title("newest"), 50, None).await.unwrap();
+        db.put_title(title("e"), 60, None).await.unwrap();
+        db.remove_title(id("d"), None).await.unwrap();
         assert_eq!(ids(&db, None, Some(&cursor), 10).await, ["c", "b", "a"]);
         assert_eq!(ids(&db, None, None, 10).await, ["newest", "e", "c", "b", "a"], "a replaced title keeps its place");
     }
@@ -357,10 +383,11 @@ mod tests {
         db.put_title(
             Title { title: "100% Übermut".into(), description: "x_y".into(), cast: vec!["Zoë Ö'Hara".into()], ..title("one") },
             1,
+            None,
         )
         .await
         .unwrap();
-        db.put_title(Title { title: "Plain".into(), cast: vec![], ..title("two") }, 2).await.unwrap();
+        db.put_title(Title { title: "Plain".into(), cast: vec![], ..title("two") }, 2, None).await.unwrap();
         for (query, found) in [
             ("übermut", &["one"][..]),
             ("ÜBER", &["one"]),

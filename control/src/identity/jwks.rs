@@ -192,7 +192,7 @@ fn coordinate(member: &Option<String>) -> Result<Vec<u8>, &'static str> {
 
 /// Why a set cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum JwksError {
+pub enum JwksError {
     #[error("it is no JWK set (RFC 7517): {0}")]
     Json(String),
     #[error("{0} keys in a set are more than {KEYS_MAX}")]

@@ -64,6 +64,9 @@ impl Verified {
 pub(crate) enum BadToken {
     #[error("no tokens of viewers are taken here")]
     NotTaken,
+    /// Our fault, or that of whoever has the keys.
+    #[error("the keys that verify viewers' tokens cannot be had at the moment")]
+    NoKeys,
     #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
     TooLong,
     #[error("the token is not a signed JWT")]
@@ -82,6 +85,25 @@ pub(crate) enum BadToken {
     Audience,
     #[error("the token's claims are missing or of the wrong kind")]
     Claims,
+}
+
+impl BadToken {
+    /// For counters.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::NotTaken => "not-taken",
+            Self::NoKeys => "no-keys",
+            Self::TooLong => "too-long",
+            Self::Malformed => "malformed",
+            Self::UnknownKey => "unknown-key",
+            Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not-yet-valid",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Claims => "claims",
+        }
+    }
 }
 
 /// A token of which nothing is believed yet.

@@ -198,11 +198,14 @@ async fn everything_described_is_served_and_described_in_words() {
         "measure",
         "playVideo",
         "publishVideo",
+        "readAudit",
+        "readReference",
         "registerEdge",
         "removeEdge",
         "removeVideo",
         "reportEdge",
         "showThumbnail",
+        "whoAmI",
     ];
     assert_eq!(operations.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }

@@ -1,9 +1,17 @@
 //! Control as its callers see it: real HTTP to a real control on a free port, and every answer held against `/openapi.json`.
 
+mod conditions;
 mod description;
 mod fleet;
+mod idempotency;
+mod issuer;
+mod keys;
+mod limits;
 mod operation;
+mod operators;
 mod playback;
 mod problems;
+mod reference;
 mod service;
 mod titles;
+mod tokens;

@@ -3,7 +3,10 @@
 use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
 
 use bytes::Bytes;
-use control::{Config, Control, OpenError};
+use control::{
+    Config, Control, OpenError,
+    config::{Proxies, ProxyHeader, Rate, Rates},
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -21,6 +24,8 @@ use crate::description::Description;
 pub(crate) const OPERATOR: &str = "the-secret-of-operators";
 pub(crate) const EDGE: &str = "the-secret-of-edges";
 pub(crate) const ISSUER: &str = "larder.test";
+
+pub(crate) const NO_LIMIT: Rate = Rate { per_second: 0, burst: 1 };
 
 /// A running control. Dropping it stops it without ceremony.
 pub(crate) struct Service {
@@ -51,6 +56,9 @@ pub(crate) fn config(dir: &Path) -> Config {
         operators: Vec::new(),
         viewers: None,
         anonymous: true,
+        proxies: Proxies { from: Vec::new(), header: ProxyHeader::XForwardedFor },
+        limits: Rates { viewer: NO_LIMIT, operator: NO_LIMIT, address: NO_LIMIT },
+        audit_keep: Duration::from_secs(86_400),
         edge_token_file: dir.join("edge.token"),
         // No test waits for an edge to fall silent, and none may fail because the machine is slow.
         edge_timeout: Duration::from_secs(3600),
@@ -66,7 +74,11 @@ pub(crate) async fn start() -> (TempDir, Service) {
 }
 
 pub(crate) async fn start_in(dir: &Path) -> Result<Service, OpenError> {
-    let control = Control::open(config(dir)).await?;
+    start_with(config(dir)).await
+}
+
+pub(crate) async fn start_with(config: Config) -> Result<Service, OpenError> {
+    let control = Control::open(config).await?;
     let (addr, stop) = (control.addr(), CancellationToken::new());
     let task = tokio::spawn(control.run(stop.clone()));
     let raw = send(addr, request(Method::GET, "/openapi.json")).await;
