@@ -52,9 +52,9 @@ pub(crate) enum Command {
     /// Run an origin: keeps titles and serves them to edges
     #[command(after_help = ORIGIN)]
     Origin(RoleArgs),
-    /// Run the control plane: catalogue, playback, signed URLs, fleet, and the web player
-    #[command(after_help = CONTROL)]
-    Control(RoleArgs),
+    /// Run the control plane: catalogue, playback, signed URLs, fleet, and the web player; or back its database up
+    #[command(after_help = CONTROL, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Control(ControlArgs),
     /// Read a configuration file and say what it means, or every error in it
     #[command(after_help = CHECK)]
     Check(CheckArgs),
@@ -82,6 +82,7 @@ impl Command {
     /// Roles tell what they do; commands are quiet unless something is wrong.
     pub(crate) fn log_level(&self) -> Level {
         match self {
+            Self::Control(ControlArgs { command: Some(_), .. }) => Level::WARN,
             Self::Edge(_) | Self::Origin(_) | Self::Control(_) => Level::INFO,
             _ => Level::WARN,
         }
@@ -106,7 +107,44 @@ Example:
   larder sign --new-key EdDSA --kid 2026-11 --out signing.jwk --public-out keys.json
   larder control --config control.toml
 
-The API describes itself at /openapi.json. A commented sample of the file is config/control.toml.";
+The API describes itself at /docs and /openapi.json. A commented sample of the file is config/control.toml.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ControlArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ControlCommand>,
+    /// The role's configuration (TOML)
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ControlCommand {
+    /// Copy the database while control runs, and check the copy
+    #[command(after_help = CONTROL_BACKUP)]
+    Backup(ControlBackupArgs),
+}
+
+const CONTROL_BACKUP: &str = "\
+Example:
+  larder control backup --config /etc/larder/control.toml --out /backup/control-2026-11-21.db
+
+Run it on control's machine, as control's user. The copy is one moment of the database, however much is written
+meanwhile, and is there under its name only when it is whole and checked. To restore: stop control, put it in
+the place of control.db in the state directory without control.db-wal and control.db-shm, start control.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ControlBackupArgs {
+    /// Control's configuration, which says where the database is
+    #[arg(long, value_name = "FILE", default_value = "/etc/larder/control.toml")]
+    pub(crate) config: PathBuf,
+    /// The copy; must not exist yet
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct RoleArgs {

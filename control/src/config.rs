@@ -195,6 +195,54 @@ mod tests {
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((config.token_lifetime, config.edge_timeout), (Duration::from_secs(21_600), Duration::from_secs(10)));
         assert_eq!(config.allowed_origins, []);
+        assert!(config.viewers.is_none() && config.anonymous && config.operators.is_empty());
+        assert_eq!((config.limits.viewer.per_second, config.limits.viewer.burst), (20, 100));
+    }
+
+    #[test]
+    fn whom_control_recognises_is_checked() {
+        let keys = "[viewers]\njwks_file = \"/k\"\njwks_url = \"https://id.example/k\"\n";
+        let text = format!(
+            "{WHOLE}operators = [{{ name = \"ada\", role = \"admin\", token_file = \"/a\" }}, {{ name = \"bo\", role = \"viewer\", token_file = \"/b\" }}]\n\
+             {keys}issuer = \"i\"\nother_issuers = [\"j\"]\naudience = \"a\"\nprofile_claim = \"p\"\nanonymous = false\n\
+             [proxies]\nfrom = [\"10.0.0.0/8\"]\nheader = \"Forwarded\"\n[limits]\naddress_per_second = 0\n"
+        );
+        let mut doc = Document::parse(&text).unwrap();
+        let config = Config::read(&mut doc).unwrap();
+        doc.finish().unwrap();
+        let viewers = config.viewers.unwrap();
+        assert_eq!(
+            (viewers.keys.len(), viewers.rules.issuers, viewers.rules.audiences),
+            (2, vec!["i".into(), "j".into()], vec!["a".into()])
+        );
+        assert_eq!(config.operators.iter().map(|operator| operator.role).collect::<Vec<_>>(), [Role::Admin, Role::Viewer]);
+        assert_eq!((config.proxies.header, config.anonymous), (ProxyHeader::Forwarded, false));
+
+        let one = |text: &str| problems(&format!("{WHOLE}{text}")).join("\n");
+        for (text, expected) in [
+            (keys, "viewers.issuer: expected a text, as there is a key set, found nothing"),
+            ("[viewers]\njwks_url = \"ftp://x/k\"", "viewers.jwks_url: expected a URL such as https://id.example/keys.json"),
+            ("[viewers]\njwks_url = \"https://me:secret@x/k\"", "viewers.jwks_url: expected a URL"),
+            ("[viewers]\nclock_skew = \"1h\"", "viewers.clock_skew: expected a duration from 0s to 10m"),
+            ("[viewers]\ntokens_remembered = 16777217", "viewers.tokens_remembered: expected a number from 0 to 16777216"),
+            (
+                "operators = [{ name = \"a b\", role = \"admin\", token_file = \"/a\" }]",
+                "operators[0].name: expected 1 to 64 of A-Z",
+            ),
+            ("operators = [{ name = \"operator\", role = \"admin\", token_file = \"/a\" }]", "a name that no other operator has"),
+            (
+                "operators = [{ name = \"a\", role = \"king\", token_file = \"/a\" }]",
+                "operators[0].role: expected \"viewer\", \"operator\" or \"admin\"",
+            ),
+            ("operators = [{ name = \"a\", role = \"admin\" }]", "operators[0].token_file: expected the path of a file"),
+            ("[proxies]\nfrom = [\"10.0.0.0\"]", "proxies.from: expected a network such as 10.0.0.0/8"),
+            ("[proxies]\nheader = \"via\"", "proxies.header: expected \"x-forwarded-for\" or \"forwarded\""),
+            ("[limits]\nviewer_burst = 0", "limits.viewer_burst: expected a number from 1 to 1000000"),
+            ("[limits]\nviewer_per_second = -1", "limits.viewer_per_second: expected a whole number"),
+            ("[audit]\nkeep = \"1h\"", "audit.keep: expected a duration from 1d to 3650d"),
+        ] {
+            assert!(one(text).contains(expected), "{text}: {}", one(text));
+        }
     }
 
     #[test]

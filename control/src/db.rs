@@ -6,6 +6,7 @@
 
 mod answers;
 mod audit;
+mod backup;
 mod edges;
 mod titles;
 
@@ -24,10 +25,13 @@ use tokio::{
 
 pub(crate) use answers::{AnswerKey, Kept, KeptAnswer};
 pub(crate) use audit::{AuditRow, Deed};
+pub use backup::{Backup, BackupError, BackupStep, back_up};
 pub(crate) use titles::{At, Condition, Found, Put, Removed};
 
 /// The schema's history. Version N of a database is the first N of these; released ones never change.
 const MIGRATIONS: &[&str] = &[include_str!("db/migrations/0001-titles.sql"), include_str!("db/migrations/0002-identity.sql")];
+/// The file in the state directory.
+pub(crate) const DATABASE: &str = "control.db";
 /// Connections that read at the same time.
 const READERS: usize = 4;
 /// How long to wait for a lock that another process (an operator's shell, a backup) holds.

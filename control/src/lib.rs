@@ -38,13 +38,13 @@ use wire::{
 };
 
 pub use config::Config;
-pub use db::DatabaseError;
+pub use db::{Backup, BackupError, BackupStep, DatabaseError, back_up};
 pub use identity::{fetch::FetchError, jwks::JwksError};
 
 use crate::{
     api::{App, Once},
     config::{KeySource, OperatorConfig, OperatorName, Role, ViewersConfig},
-    db::Db,
+    db::{DATABASE, Db},
     fleet::Fleet,
     hot::Hot,
     identity::{
@@ -83,7 +83,7 @@ impl Control {
         let identity = identity(&config).await?;
         let state_dir = &config.state_dir;
         usable(state_dir).map_err(|source| OpenError::StateDir { path: state_dir.clone(), source })?;
-        let database = state_dir.join("control.db");
+        let database = state_dir.join(DATABASE);
         let db = Db::open(&database)?;
         let edges = db.edges().await.map_err(|error| OpenError::Edges { path: database, reason: error.to_string() })?;
         let listener = TcpListener::bind(config.listen).await.map_err(|source| OpenError::listen(config.listen, source))?;
@@ -159,15 +159,18 @@ async fn identity(config: &Config) -> Result<Identity, OpenError> {
 
 /// A file must have its keys now; a server may be away for a while, and is asked once control runs.
 async fn recognising(config: &ViewersConfig) -> Result<Viewers, OpenError> {
-    let (source, is_here) = match &config.keys {
-        KeySource::File(path) => (Source::File(path.clone()), true),
-        KeySource::Url { url, ca_file } => (Source::url(url.uri().clone(), ca_file.as_deref())?, false),
-    };
-    let viewers = Viewers::new(config.rules.clone(), source, config.refresh);
-    if is_here {
-        viewers.load().await?;
+    let mut sources = Vec::new();
+    for keys in &config.keys {
+        sources.push(match keys {
+            KeySource::File(path) => {
+                let source = Source::File(path.clone());
+                source.fetch().await?;
+                source
+            }
+            KeySource::Url { url, ca_file } => Source::url(url.uri().clone(), ca_file.as_deref())?,
+        });
     }
-    Ok(viewers)
+    Ok(Viewers::new(config.rules.clone(), sources, config.refresh, config.tokens_remembered))
 }
 
 fn secret(path: &Path, key: &'static str) -> Result<Expected, SecretError> {

@@ -3,6 +3,7 @@
 mod big_object;
 mod browser;
 mod cli;
+mod control_backup;
 mod demo;
 mod foreign;
 mod once;

@@ -1,6 +1,6 @@
 //! `[viewers]`, `[[operators]]` and `[proxies]`: whom control recognises, and by what.
 
-use std::{collections::HashSet, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::HashSet, fmt, iter, path::PathBuf, str::FromStr, time::Duration};
 
 use http::Uri;
 use wire::config::Document;
@@ -22,11 +22,16 @@ const CLOCK_SKEW: (Duration, Duration) = (Duration::ZERO, Duration::from_secs(60
 const JWKS_REFRESH: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
 const JWKS_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
 
+/// The most of `viewers.tokens_remembered`: 2.5 GB.
+const TOKENS_REMEMBERED_MAX: usize = 1 << 24;
+
 /// Whose tokens make a viewer.
 #[derive(Debug, Clone)]
 pub struct ViewersConfig {
-    /// Where the keys are that verify them.
-    pub keys: KeySource,
+    /// Where the keys are that verify them, at least one.
+    pub keys: Vec<KeySource>,
+    /// How many verified tokens are remembered.
+    pub tokens_remembered: usize,
     /// When they are asked for anew.
     pub refresh: Refresh,
     /// What they must say.
@@ -95,27 +100,32 @@ pub(super) fn viewers(doc: &mut Document) -> Option<ViewersConfig> {
     let ca_file = doc.optional::<String>("viewers.jwks_ca_file", FILE).map(PathBuf::from);
     let every = duration(doc, "viewers.jwks_refresh", Duration::from_secs(600), JWKS_REFRESH);
     let pause = duration(doc, "viewers.jwks_pause", Duration::from_secs(10), JWKS_PAUSE);
-    let issuers = doc.list::<String>("viewers.issuers", TEXT);
-    let audiences = doc.list::<String>("viewers.audiences", TEXT);
+    let issuer = doc.optional::<String>("viewers.issuer", TEXT);
+    let other_issuers = doc.list::<String>("viewers.other_issuers", TEXT);
+    let audience = doc.optional::<String>("viewers.audience", TEXT);
+    let other_audiences = doc.list::<String>("viewers.other_audiences", TEXT);
     let clock_skew = duration(doc, "viewers.clock_skew", Duration::from_secs(60), CLOCK_SKEW);
     let profile_claim = doc.optional::<String>("viewers.profile_claim", "the name of a claim");
-    let keys = match (file, url) {
-        (None, None) => return None,
-        (Some(_), Some(_)) => {
-            doc.problem("viewers.jwks_url", "no URL, as there is viewers.jwks_file");
-            return None;
-        }
-        (Some(file), None) => KeySource::File(file.into()),
-        (None, Some(url)) => KeySource::Url { url, ca_file },
-    };
+    let tokens_remembered = doc.value("viewers.tokens_remembered", Some(262_144_usize), "a whole number");
+    if tokens_remembered.is_some_and(|number| number > TOKENS_REMEMBERED_MAX) {
+        doc.problem("viewers.tokens_remembered", format!("a number from 0 to {TOKENS_REMEMBERED_MAX}"));
+    }
+    let file = file.map(|file| KeySource::File(file.into()));
+    let keys: Vec<_> = file.into_iter().chain(url.map(|url| KeySource::Url { url, ca_file })).collect();
+    if keys.is_empty() {
+        return None;
+    }
     // RFC 8725 §3.8 and §3.9: what is not made for us, by whom we trust, is not for us.
-    for (key, given) in [("viewers.issuers", &issuers), ("viewers.audiences", &audiences)] {
-        if given.is_empty() {
-            doc.problem(key, "at least one, as there is a key set");
+    for (key, given) in [("viewers.issuer", &issuer), ("viewers.audience", &audience)] {
+        if given.is_none() {
+            doc.problem(key, "a text, as there is a key set");
         }
     }
+    let issuers = iter::once(issuer?).chain(other_issuers).collect();
+    let audiences = iter::once(audience?).chain(other_audiences).collect();
     let refresh = Refresh { every: every?, pause: pause? };
-    Some(ViewersConfig { keys, refresh, rules: Rules { issuers, audiences, clock_skew: clock_skew?, profile_claim } })
+    let rules = Rules { issuers, audiences, clock_skew: clock_skew?, profile_claim };
+    Some(ViewersConfig { keys, tokens_remembered: tokens_remembered?, refresh, rules })
 }
 
 pub(super) fn proxies(doc: &mut Document) -> Option<Proxies> {

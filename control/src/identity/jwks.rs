@@ -11,7 +11,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::Deserialize;
 use serde_json::Value;
-use wire::token::KID_BYTES_MAX;
+use wire::{object::Digest, token::KID_BYTES_MAX};
 
 /// The most keys in a set.
 const KEYS_MAX: usize = 256;
@@ -32,9 +32,11 @@ pub(crate) enum Origin {
 }
 
 /// Keys that verify, by name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Jwks {
     keys: HashMap<String, Key>,
+    /// Of the set as it was written.
+    pub(crate) digest: Digest,
 }
 
 /// One key.
@@ -71,7 +73,7 @@ impl Jwks {
                 tracing::warn!(number = n + 1, why, "a key of the viewers' key set is left out");
             }
         }
-        if keys.is_empty() { Err(JwksError::NoneUsable) } else { Ok(Self { keys }) }
+        if keys.is_empty() { Err(JwksError::NoneUsable) } else { Ok(Self { keys, digest: Digest::of(json) }) }
     }
 
     pub(crate) fn find(&self, kid: &str) -> Option<&Key> {

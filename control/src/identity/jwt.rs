@@ -6,7 +6,7 @@
 //! Not followed, and why: nested and encrypted tokens (RFC 7519 §5.2) are refused, as nobody here could open them; `jti` is not
 //! remembered, since a viewer's token is meant to be used often.
 
-use std::{collections::HashMap, fmt, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{
@@ -140,9 +140,9 @@ impl<'a> Unverified<'a> {
         Ok(Self { algorithm, kid, message, claims, signature })
     }
 
-    /// Checks everything but the time, with the key of that name.
-    pub(crate) fn verify(&self, keys: &Jwks, rules: &Rules) -> Result<Verified, BadToken> {
-        let key = keys.find(&self.kid).ok_or(BadToken::UnknownKey)?;
+    /// Checks everything but the time, with the key of that name in the first set that has one.
+    pub(crate) fn verify(&self, sets: &[Arc<Jwks>], rules: &Rules) -> Result<Verified, BadToken> {
+        let key = sets.iter().find_map(|set| set.find(&self.kid)).ok_or(BadToken::UnknownKey)?;
         if !key.is_for(&self.algorithm) || !key.verifies(self.message, self.signature) {
             return Err(BadToken::Signature);
         }

@@ -1,12 +1,13 @@
 //! Viewers: who a bearer token says they are. Issues nothing and registers nobody.
 //!
 //! A token that was verified is remembered, by its digest, so that a player that writes every few seconds costs one signature check in
-//! its token's life. Time is checked every time, and a new set of keys forgets all that was verified with the old one.
+//! its token's life. Time is checked every time, and a change of keys forgets all that was verified before it.
 //!
 //! Keys are asked for anew at intervals, and when a token names one that is not known; that at most once in [`Refresh::pause`],
 //! however many strangers invent names. While no source answers, the last keys stay.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,15 +24,13 @@ use tokio_util::sync::CancellationToken;
 use wire::object::Digest;
 
 use super::{
-    fetch::Source,
+    fetch::{FetchError, Source},
     jwks::Jwks,
     jwt::{BadToken, Rules, TOKEN_BYTES_MAX, Unverified, Verified},
     user::UserId,
 };
 use crate::hot::Hot;
 
-/// The most tokens that are remembered. Each takes about 200 bytes.
-const REMEMBERED_MAX: usize = 262_144;
 /// How long a request waits for keys that are being asked for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -47,8 +46,11 @@ pub struct Refresh {
 /// Recognises viewers.
 pub(crate) struct Viewers {
     rules: Rules,
-    source: Source,
+    /// Those before others are asked first for a key.
+    sources: Vec<Source>,
     refresh: Refresh,
+    /// The most tokens that are remembered.
+    remembered_max: usize,
     /// None until there is a set.
     keys: ArcSwapOption<Keys>,
     wanted: Notify,
@@ -58,20 +60,23 @@ pub(crate) struct Viewers {
     not_found: AtomicU64,
 }
 
-/// A set of keys and what was verified with it.
+/// The keys of all sources, and what was verified with them.
 struct Keys {
-    set: Jwks,
+    sets: Vec<Arc<Jwks>>,
+    /// The source of each set, by its place.
+    places: Vec<usize>,
     remembered: Hot<Digest, Verified>,
 }
 
 impl Viewers {
     /// Recognises nobody until it has keys.
-    pub(crate) fn new(rules: Rules, source: Source, refresh: Refresh) -> Self {
+    pub(crate) fn new(rules: Rules, sources: Vec<Source>, refresh: Refresh, remembered_max: usize) -> Self {
         let (attempted, _) = watch::channel(None);
         Self {
             rules,
-            source,
+            sources,
             refresh,
+            remembered_max,
             keys: ArcSwapOption::empty(),
             wanted: Notify::new(),
             attempted,
@@ -102,7 +107,7 @@ impl Viewers {
         }
         let unverified = Unverified::parse(token)?;
         let keys = keys.as_deref().ok_or(BadToken::NoKeys)?;
-        let verified = unverified.verify(&keys.set, &self.rules)?;
+        let verified = unverified.verify(&keys.sets, &self.rules)?;
         verified.check(now_unix_s)?;
         keys.remembered.keep(keys.remembered.reading(&digest), digest, verified.clone());
         Ok(verified.user)
@@ -122,27 +127,45 @@ impl Viewers {
         self.attempted.borrow().is_some_and(|at| at.elapsed() < self.refresh.pause)
     }
 
-    /// Asks for keys once. The last ones stay where there are none.
-    pub(crate) async fn load(&self) -> Result<(), super::fetch::FetchError> {
-        let loaded = self.source.fetch().await;
+    /// Asks every source once. The last keys of one that has none stay; the first failure is told.
+    pub(crate) async fn load(&self) -> Result<(), FetchError> {
+        let mut failed = Ok(());
+        let mut loaded = Vec::new();
+        for (place, source) in self.sources.iter().enumerate() {
+            match source.fetch().await {
+                Ok(set) => loaded.push((place, Arc::new(set))),
+                Err(error) => {
+                    tracing::warn!(%source, %error, "no keys of viewers' tokens from here; the last ones stay");
+                    failed = failed.and(Err(error));
+                }
+            }
+        }
+        self.replace(loaded);
         self.attempted.send_replace(Some(Instant::now()));
-        let set = loaded?;
-        tracing::debug!(source = %self.source, keys = set.len(), "keys of viewers' tokens loaded");
-        self.keys.store(Some(Arc::new(Keys { set, remembered: Hot::new(REMEMBERED_MAX, |_, _| 1) })));
-        Ok(())
+        failed
+    }
+
+    /// Takes what was loaded in the places of what was there; if that changes anything, all that was verified is forgotten.
+    fn replace(&self, loaded: Vec<(usize, Arc<Jwks>)>) {
+        let old = self.keys.load();
+        let old = old.iter().flat_map(|keys| keys.places.iter().copied().zip(keys.sets.iter().cloned()));
+        let old: BTreeMap<usize, Arc<Jwks>> = old.collect();
+        let is_known = |(place, set): &(usize, Arc<Jwks>)| old.get(place).is_some_and(|old| old.digest == set.digest);
+        if loaded.iter().all(is_known) {
+            return;
+        }
+        let mut sets = old.clone();
+        sets.extend(loaded);
+        tracing::info!(keys = sets.values().map(|set| set.len()).sum::<usize>(), "keys of viewers' tokens loaded");
+        let (places, sets) = sets.into_iter().unzip();
+        self.keys.store(Some(Arc::new(Keys { sets, places, remembered: Hot::new(self.remembered_max, |_, _| 1) })));
     }
 
     /// Keeps the keys fresh until `stop`.
     pub(crate) async fn run(&self, stop: CancellationToken) {
         let mut failures: u32 = 0;
         loop {
-            match self.load().await {
-                Ok(()) => failures = 0,
-                Err(error) => {
-                    failures = failures.saturating_add(1);
-                    tracing::warn!(source = %self.source, %error, failures, "no keys of viewers' tokens; the last ones stay");
-                }
-            }
+            failures = if self.load().await.is_ok() { 0 } else { failures.saturating_add(1) };
             // A source that fails is asked more often, but ever less so.
             let soon = self.refresh.pause.saturating_mul(1 << failures.min(16));
             let next = sleep(if failures == 0 { self.refresh.every } else { soon.min(self.refresh.every) });

@@ -161,6 +161,23 @@ async fn while_there_are_no_keys_yet_viewers_are_asked_to_come_back() {
 }
 
 #[tokio::test]
+async fn keys_of_a_file_and_of_a_server_are_all_known() {
+    let (shared, public) = (Key::hs256("shared", &[7; 32]), Key::eddsa("public"));
+    let server = Server::start("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n".into(), None).await;
+    let dir = directory();
+    let file = dir.path().join("viewers.jwks");
+    std::fs::write(&file, jwks(&[&shared])).unwrap();
+    let refresh = Refresh { every: LONG, pause: Duration::from_millis(100) };
+    let both = ViewersConfig { keys: vec![KeySource::File(file), server.source(None)], refresh, ..viewers(server.source(None)) };
+    let service = start_with(Config { viewers: Some(both), ..config(dir.path()) }).await.unwrap();
+    assert_eq!(me(&service, &shared).await, Ok("alice".into()), "the server's silence is no reason");
+    *server.answer.lock() = ok(&jwks(&[&public, &Key::eddsa("shared")]));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(me(&service, &public).await, Ok("alice".into()));
+    assert_eq!(me(&service, &shared).await, Ok("alice".into()), "the file's key of that name comes first");
+}
+
+#[tokio::test]
 async fn keys_are_asked_for_at_intervals() {
     let (old, new) = (Key::eddsa("same"), Key::eddsa("same"));
     let server = Server::start(ok(&jwks(&[&old])), None).await;

@@ -25,7 +25,8 @@ struct Keys {
 
 pub(crate) fn viewers(source: KeySource) -> ViewersConfig {
     ViewersConfig {
-        keys: source,
+        keys: vec![source],
+        tokens_remembered: 1000,
         refresh: Refresh { every: Duration::from_secs(3600), pause: Duration::from_secs(3600) },
         rules: Rules {
             issuers: vec![ISSUER.into(), "https://other.example".into()],
