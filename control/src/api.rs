@@ -16,6 +16,7 @@ mod timestamp;
 mod videos;
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -32,12 +33,13 @@ use http::{
     header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER},
 };
 use parking_lot::RwLock;
+use serde_json::Value;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::{
     OpenApi,
     openapi::{
-        Content, Header, Object, Ref, RefOr, Required, Response as Answer, Type,
+        Content, Header, ObjectBuilder, Ref, RefOr, Required, Response as Answer, Type,
         path::{ParameterBuilder, ParameterIn},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
@@ -62,7 +64,7 @@ use crate::{
 };
 use caller::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use idempotency::Once;
-use idempotency::{IDEMPOTENCY_KEY, REPLAYED};
+use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, REPLAYED};
 use problem::{Kind, PROBLEM_JSON, Problem};
 
 /// A title of ten hours in fifteen renditions takes a third of this.
@@ -100,6 +102,22 @@ pub(crate) struct App {
 pub(crate) struct Described {
     json: Bytes,
     etag: HeaderValue,
+    /// What may be written: path and method.
+    writes: HashSet<(String, Method)>,
+}
+
+impl Described {
+    fn of(openapi: &Value) -> Self {
+        let json = openapi.to_string();
+        let etag = HeaderValue::try_from(Digest::of(json.as_bytes()).etag()).expect("hexadecimal digits");
+        let paths = openapi["paths"].as_object().into_iter().flatten();
+        let operations = paths.flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(name, _)| (path, name)));
+        let writes = operations
+            .filter_map(|(path, name)| Some((path.clone(), Method::from_bytes(name.to_ascii_uppercase().as_bytes()).ok()?)))
+            .filter(|(_, method)| !method.is_safe())
+            .collect();
+        Self { json: json.into(), etag, writes }
+    }
 }
 
 impl App {
@@ -154,9 +172,7 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Described, docs::Page) {
         .split_for_parts();
     describe_what_all_share(&mut openapi);
     let value = serde_json::to_value(&openapi).expect("strings, numbers and lists always become JSON");
-    let json = value.to_string();
-    let etag = HeaderValue::try_from(Digest::of(json.as_bytes()).etag()).expect("hexadecimal digits");
-    (router, Described { json: json.into(), etag }, docs::Page::of(&value))
+    (router, Described::of(&value), docs::Page::of(&value))
 }
 
 /// Handlers say which failures they have; that all of them are problems is said here.
@@ -189,7 +205,7 @@ fn describe_what_all_share(openapi: &mut utoipa::openapi::OpenApi) {
                     "A string, best a new UUID. Of requests of one caller with the same key to the same address one is done; the others \
                      are given its answer, for a day.",
                 ))
-                .schema(Some(Object::with_type(Type::String)))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(IDEMPOTENCY_KEY_PATTERN))))
                 .build();
             operation.parameters.get_or_insert_default().push(RefOr::T(key));
         }

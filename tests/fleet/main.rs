@@ -5,6 +5,7 @@ mod browser;
 mod cli;
 mod control_backup;
 mod demo;
+mod described;
 mod foreign;
 mod once;
 mod replay;

@@ -17,7 +17,7 @@ use std::{
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{Request, State},
+    extract::{MatchedPath, Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -44,6 +44,8 @@ use crate::{
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Tells an answer that is given again from the first one. Ours: the draft has no such header.
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// What is promised to be a key; more is taken.
+pub(super) const IDEMPOTENCY_KEY_PATTERN: &str = r#"^"[A-Za-z0-9._~:+/=-]{1,128}"$"#;
 /// The longest key.
 const KEY_BYTES_MAX: usize = 128;
 /// How long an answer is kept.
@@ -90,7 +92,7 @@ impl Drop for InProgress {
 
 /// Does a request with a key once.
 pub(super) async fn once(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if request.method().is_safe() || !request.headers().contains_key(IDEMPOTENCY_KEY) {
+    if request.method().is_safe() || !request.headers().contains_key(IDEMPOTENCY_KEY) || !is_known(&app, &request) {
         return next.run(request).await;
     }
     let caller = request.extensions().get::<Caller>().expect("every request goes through identify()").clone();
@@ -105,6 +107,12 @@ pub(super) async fn once(State(app): State<Arc<App>>, request: Request, next: Ne
         Ok(response) => response,
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Whether there is such a write at all. What there is not is answered alike every time.
+fn is_known(app: &App, request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    path.is_some_and(|path| app.openapi.writes.contains(&(path, request.method().clone())))
 }
 
 async fn keyed(

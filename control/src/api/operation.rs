@@ -27,7 +27,7 @@ pub(super) async fn keys(State(app): State<Arc<App>>) -> Response {
     )
 )]
 pub(super) async fn openapi(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let Described { json: bytes, etag } = &app.openapi;
+    let Described { json: bytes, etag, .. } = &app.openapi;
     fixed(&headers, etag, json(bytes.clone(), "application/json"))
 }
 
