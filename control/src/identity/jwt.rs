@@ -229,3 +229,84 @@ impl Members {
         Ok(Verified { user, not_before, expires })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use wire::token::{Algorithm, SigningKey};
+
+    use super::{super::jwks::Origin, *};
+
+    fn rules() -> Rules {
+        Rules {
+            issuers: vec!["i".into()],
+            audiences: vec!["a".into()],
+            clock_skew: Duration::from_secs(10),
+            profile_claim: Some("p".into()),
+        }
+    }
+
+    fn members(json: &str) -> Members {
+        serde_json::from_str(json).unwrap()
+    }
+
+    /// A set with a key of each kind but RSA, which takes long to make.
+    fn sets() -> Vec<Arc<Jwks>> {
+        let jwks = [("e", Algorithm::Es256), ("d", Algorithm::EdDsa), ("h", Algorithm::Hs256)]
+            .map(|(kid, algorithm)| SigningKey::generate(algorithm, kid).unwrap().verifying_jwk());
+        vec![Arc::new(Jwks::parse(serde_json::json!({ "keys": jwks }).to_string().as_bytes(), Origin::File).unwrap())]
+    }
+
+    fn verified(claims: &str) -> Result<Verified, BadToken> {
+        let set = sets().remove(0);
+        members(claims).verified(set.find("d").unwrap(), &rules())
+    }
+
+    #[test]
+    fn times_are_whole_seconds_and_the_clocks_may_differ() {
+        let good = verified(r#"{"iss":"i","aud":"a","sub":"s","exp":100.9,"nbf":50}"#).unwrap();
+        assert_eq!(
+            [39, 40, 109, 110].map(|now| good.check(now)),
+            [Err(BadToken::NotYetValid), Ok(()), Ok(()), Err(BadToken::Expired)]
+        );
+        let endless = verified(r#"{"iss":"i","aud":"a","sub":"s","exp":1e308}"#).unwrap();
+        assert_eq!([i64::MIN, 0, i64::MAX - 1].map(|now| endless.check(now)), [Ok(()); 3]);
+        assert_eq!(verified(r#"{"iss":"i","aud":"a","sub":"s","exp":null}"#), Err(BadToken::Claims));
+    }
+
+    #[test]
+    fn a_key_with_an_issuer_signs_for_no_other() {
+        let jwk = |iss: &str| {
+            let mut jwk = SigningKey::generate(Algorithm::EdDsa, "d").unwrap().verifying_jwk();
+            jwk["iss"] = iss.into();
+            Jwks::parse(serde_json::json!({ "keys": [jwk] }).to_string().as_bytes(), Origin::File).unwrap()
+        };
+        for (iss, outcome) in [("i", Ok(())), ("j", Err(BadToken::Issuer))] {
+            let set = jwk(iss);
+            let claims = members(r#"{"iss":"i","aud":"a","sub":"s","exp":1}"#);
+            assert_eq!(claims.verified(set.find("d").unwrap(), &rules()).map(drop), outcome);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_a_check_fail_in_another_way_than_refusing(
+            header in r#"(\{("(alg|kid|typ|crit|x)":("ES256"|"HS256"|"none"|"e"|"d"|"h"|1|null|\[\]|\{\}),?){0,5}\}|\PC{0,40})"#,
+            claims in r#"(\{("(iss|aud|sub|exp|nbf|p)":("i"|"a"|-?[0-9]{1,20}(e[0-9]{1,3})?|null|\["a"\]|\{\}),?){0,7}\}|\PC{0,40})"#,
+            signature in "[A-Za-z0-9_-]{0,100}",
+            raw in "\\PC{0,80}",
+        ) {
+            let sets = sets();
+            let text = |part: &str| BASE64_URL_SAFE_NO_PAD.encode(part);
+            for token in [format!("{}.{}.{signature}", text(&header), text(&claims)), format!("{raw}.{raw}.{raw}"), raw.clone()] {
+                let outcome = Unverified::parse(&token).and_then(|token| token.verify(&sets, &rules()));
+                prop_assert!(outcome.is_err(), "{token}");
+            }
+            if let Ok(members) = serde_json::from_str::<Members>(&claims)
+                && let Ok(verified) = members.verified(sets[0].find("d").unwrap(), &rules())
+            {
+                let _ = [i64::MIN, 0, i64::MAX].map(|now| verified.check(now));
+            }
+        }
+    }
+}

@@ -83,7 +83,11 @@ async fn each_bad_request_gets_its_own_problem() {
     for (request, status, kind, detail) in cases {
         let what = format!("{} {}", request.method(), request.uri());
         let reply = service.send(request).await;
-        assert_eq!(reply.header("content-type"), "application/problem+json", "{what}");
+        assert_eq!(
+            (reply.header("content-type"), reply.header("cache-control")),
+            ("application/problem+json", "no-store"),
+            "{what}"
+        );
         let problem = reply.json();
         assert_eq!((reply.status.as_u16(), &problem["type"]), (status, &json!(format!("/problems/{kind}"))), "{what}: {problem}");
         assert_eq!(problem["status"], status);
