@@ -53,5 +53,5 @@ fn a_backup_is_made_beside_a_running_control_and_serves_when_it_is_put_back() {
 fn what_is_asked_in_a_wrong_way_is_told() {
     words("control").failed(2, &["--config"]);
     words("control backup").failed(2, &["--out"]);
-    words("control backup --config /nowhere.toml --out /tmp/x").failed(1, &["cannot read the configuration /nowhere.toml"]);
+    words("control backup --config /nowhere.toml --out /nowhere.db").failed(1, &["cannot read the configuration /nowhere.toml"]);
 }
