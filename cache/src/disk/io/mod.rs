@@ -17,7 +17,6 @@ mod tests;
 
 use std::{
     io,
-    ops::Range,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -32,7 +31,7 @@ pub(crate) use device::Medium;
 
 use super::IoChoice;
 use crate::slab::{IoBuf, Slots};
-use operation::{Kind, Operation, Outcome};
+use operation::{Kind, Operation};
 use probe::Setup;
 use ring::Ring;
 
@@ -68,47 +67,21 @@ impl Io {
     /// Fills `buf` with what is at `at`, a multiple of 4 KiB. [`io::ErrorKind::UnexpectedEof`] where the device ends before. An error loses the
     /// buffer.
     pub(crate) async fn read(&self, device: &Arc<DeviceFile>, at: u64, buf: IoBuf) -> io::Result<IoBuf> {
-        let window = 0..buf.len();
-        self.read_window(device, at, buf, window).await
-    }
-
-    /// Fills the bytes `window` of `buf`, both ends of which are multiples of 4 KiB, with what is at `at`.
-    pub(crate) async fn read_window(
-        &self,
-        device: &Arc<DeviceFile>,
-        at: u64,
-        buf: IoBuf,
-        window: Range<usize>,
-    ) -> io::Result<IoBuf> {
-        let (operation, outcome) = Operation::new(Kind::Read, device, at, buf, window);
-        self.run(operation, outcome).await
+        self.run(Kind::Read, device, at, buf).await
     }
 
     /// Writes `buf` to `at`, a multiple of 4 KiB.
     pub(crate) async fn write(&self, device: &Arc<DeviceFile>, at: u64, buf: IoBuf) -> io::Result<IoBuf> {
-        let window = 0..buf.len();
-        self.write_window(device, at, buf, window).await
-    }
-
-    /// Writes the bytes `window` of `buf`, both ends of which are multiples of 4 KiB, to `at`.
-    pub(crate) async fn write_window(
-        &self,
-        device: &Arc<DeviceFile>,
-        at: u64,
-        buf: IoBuf,
-        window: Range<usize>,
-    ) -> io::Result<IoBuf> {
-        let (operation, outcome) = Operation::new(Kind::Write, device, at, buf, window);
-        self.run(operation, outcome).await
+        self.run(Kind::Write, device, at, buf).await
     }
 
     /// Waits until what was written is on the medium (fdatasync). Says nothing of writes that are under way.
     pub(crate) async fn sync(&self, device: &Arc<DeviceFile>) -> io::Result<()> {
-        let (operation, outcome) = Operation::new(Kind::Sync, device, 0, IoBuf::zeroed(0), 0..0);
-        self.run(operation, outcome).await.map(drop)
+        self.run(Kind::Sync, device, 0, IoBuf::zeroed(0)).await.map(drop)
     }
 
-    async fn run(&self, operation: Operation, outcome: Outcome) -> io::Result<IoBuf> {
+    async fn run(&self, kind: Kind, device: &Arc<DeviceFile>, at: u64, buf: IoBuf) -> io::Result<IoBuf> {
+        let (operation, outcome) = Operation::new(kind, device, at, buf);
         let ring = if operation.device().fd().is_some() { rings::ring(self.shared()).await } else { None };
         let left = match ring {
             Some(ring) => ring.start(operation).await,

@@ -49,11 +49,9 @@ pub(super) enum Step {
 }
 
 impl Operation {
-    /// `at` and both ends of `window` are multiples of 4 KiB, and `window` lies within `buf`.
-    pub(super) fn new(kind: Kind, device: &Arc<DeviceFile>, at: u64, mut buf: IoBuf, window: Range<usize>) -> (Self, Outcome) {
+    /// All of `buf`; `at` is a multiple of 4 KiB.
+    pub(super) fn new(kind: Kind, device: &Arc<DeviceFile>, at: u64, mut buf: IoBuf) -> (Self, Outcome) {
         assert!(at.is_multiple_of(UNIT_BYTES as u64), "a position is a multiple of 4 KiB");
-        assert!(window.start.is_multiple_of(UNIT_BYTES) && window.end.is_multiple_of(UNIT_BYTES), "so are a window's ends");
-        assert!(window.start <= window.end && window.end <= buf.len(), "a window lies within its buffer");
         if kind == Kind::Read {
             // It panics on memory that others may be reading.
             buf.as_mut_slice();
@@ -63,7 +61,7 @@ impl Operation {
             kind,
             under_way: UnderWay::new(device),
             at,
-            rest: window,
+            rest: 0..buf.len(),
             buf,
             interrupts_left: INTERRUPTS_MAX,
             began: Instant::now(),

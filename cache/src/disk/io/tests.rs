@@ -42,7 +42,6 @@ macro_rules! with_both {
 
 with_both! {
     what_is_written_is_read_at_any_place_and_length
-    a_window_is_read_and_nothing_around_it
     a_short_file_is_an_unexpected_end
     a_device_that_refuses_says_so
     a_dropped_future_frees_nothing_early
@@ -149,18 +148,6 @@ async fn what_is_written_is_read_at_any_place_and_length(bench: Bench) {
     }
     soon(bench.io.sync(&device)).await.expect("a file");
     assert!(std::fs::read(bench.path("device")).expect("a file") == expected);
-}
-
-async fn a_window_is_read_and_nothing_around_it(bench: Bench) {
-    let device = bench.device("device", RECORD);
-    let (_slab, mut buf) = bench.writer(SLICE).await;
-    buf.as_mut_slice().fill(0xee);
-    let buf = soon(bench.io.read_window(&device, 8192, buf, 4096..20_480)).await.expect("within");
-    assert!(buf.as_slice()[..4096].iter().chain(&buf.as_slice()[20_480..]).all(|byte| *byte == 0xee));
-    assert!(buf.as_slice()[4096..20_480] == pattern("device", 8192, 16_384));
-    soon(bench.io.write_window(&device, 0, buf, 4096..8192)).await.expect("room");
-    let start = soon(bench.io.read(&device, 0, IoBuf::zeroed(8192))).await.expect("within");
-    assert!(start.as_slice() == [pattern("device", 8192, 4096), pattern("device", 4096, 4096)].concat());
 }
 
 async fn a_short_file_is_an_unexpected_end(bench: Bench) {
@@ -515,7 +502,7 @@ fn who_awaits_a_device_from_elsewhere_is_told_when_its_ring_ends() {
     let pipe = Pipe::new(&bench);
     let (runtime, elsewhere) = (current_thread(), current_thread());
     let (_slab, buf) = elsewhere.block_on(bench.writer(SLICE));
-    let mut read = Box::pin(bench.io.read_window(&pipe.device, 0, buf, 0..4096));
+    let mut read = Box::pin(bench.io.read(&pipe.device, 0, buf));
     runtime.block_on(async {
         until_under_way(&bench, read.as_mut()).await;
     });
@@ -680,7 +667,7 @@ fn memory_that_must_not_be_locked_is_read_into_nevertheless() {
     let dir = TempDir::new().expect("a directory");
     let budget = Arc::new(Budget::new(BLOCKS * (BLOCK + HEAD_BYTES) as u64, BLOCK));
     let bench = Bench { io: Io::new(IoChoice::Auto, budget.slots().clone()), budget, dir };
-    let device = bench.device("device", BLOCK + HEAD_BYTES);
+    let device = bench.device("device", BLOCK + 2 * HEAD_BYTES);
     thread::scope(|scope| {
         scope.spawn(|| {
             give_up_privileges();
@@ -689,7 +676,7 @@ fn memory_that_must_not_be_locked_is_read_into_nevertheless() {
                 for _ in 0..BLOCKS {
                     let permit = bench.budget.acquire(BLOCK, Priority::Viewer, LONG).await.expect("there is room for all");
                     let (slab, writer) = Slab::new(permit, BLOCK);
-                    let buf = soon(bench.io.read_window(&device, 4096, writer.into_io(), 0..8192)).await.expect("within");
+                    let buf = soon(bench.io.read(&device, 4096, writer.into_io())).await.expect("within");
                     assert!(buf.as_slice()[..8192] == pattern("device", 4096, 8192));
                     held.push((slab, buf));
                 }
