@@ -89,9 +89,7 @@ impl Superblock {
         let is_sound = superblock.segment_bytes.is_power_of_two() && superblock.segment_bytes >= 1 << 20;
         if is_sound { Ok(superblock) } else { Err(Unreadable::Lengths) }
     }
-}
 
-impl Superblock {
     /// Whether a page has never held anything but a superblock whose writing began.
     pub(crate) fn is_blank(page: &[u8]) -> bool {
         let zeroes = page.iter().rev().take_while(|byte| **byte == 0).count();
