@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{
     io::{DeviceFile, Io},
-    layout::{Class, PAGE, SEGMENTS_AT, SUPERBLOCK_AT, Superblock, Unreadable},
+    layout::{Class, Life, PAGE, SEGMENTS_AT, SUPERBLOCK_AT, SegmentHead, Superblock, Unreadable},
     state::GivenUp,
 };
 use crate::{policy::Policy, slab::IoBuf};
@@ -171,8 +171,14 @@ impl Volume {
         &self.segments[number as usize]
     }
 
+    /// The life that a segment is in; of a free one, one that nothing was written in.
+    pub(crate) fn life(&self, segment: u32) -> Life {
+        Life { device: self.superblock.device, sequence: self.segment(segment).sequence.load(Ordering::Acquire) }
+    }
+
     /// The segment holds something from now on.
-    pub(crate) fn begin(&self, number: u32, sequence: u64, class: Class) {
+    pub(crate) fn begin(&self, head: &SegmentHead) {
+        let SegmentHead { number, life: Life { sequence, .. }, class } = *head;
         let segment = self.segment(number);
         segment.class.store(class as u8, Ordering::Relaxed);
         segment.live_pages.store(0, Ordering::Relaxed);

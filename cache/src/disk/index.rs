@@ -20,11 +20,14 @@ pub(crate) struct Place(u64);
 /// What [`Place`] has room for.
 pub(crate) const DEVICES_MAX: usize = 1 << 6;
 pub(crate) const SEGMENTS_MAX: u32 = 1 << 20;
+pub(crate) const PAGES_MAX: usize = (1 << 11) - 1;
 pub(crate) const HITS_MAX: u8 = (1 << 4) - 1;
 
 impl Place {
     pub(crate) fn new(device: usize, segment: u32, page: u16, pages: u16, hits: u8) -> Self {
-        debug_assert!(device < DEVICES_MAX && segment < SEGMENTS_MAX && page > 0 && pages < 1 << 11 && hits <= HITS_MAX);
+        debug_assert!(
+            device < DEVICES_MAX && segment < SEGMENTS_MAX && page > 0 && usize::from(pages) <= PAGES_MAX && hits <= HITS_MAX
+        );
         let place = (device as u64) << 52 | u64::from(segment) << 32 | u64::from(page) << 16 | u64::from(pages) << 5;
         Self(place | u64::from(hits))
     }

@@ -97,13 +97,20 @@ impl Superblock {
     }
 }
 
+/// One filling of a segment, from its head to its footer. All that is written meanwhile carries it; what an earlier one left behind, or an earlier
+/// formatting, has another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) device: [u8; 16],
+    /// Rises over all segments of a set.
+    pub(crate) sequence: u64,
+}
+
 /// The first page of a segment, written when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHead {
-    pub(crate) device: [u8; 16],
+    pub(crate) life: Life,
     pub(crate) number: u32,
-    /// Which life of the segment it is. Rises over all segments of a set; what was written in an earlier life has another one.
-    pub(crate) sequence: u64,
     pub(crate) class: Class,
 }
 
@@ -134,9 +141,9 @@ impl SegmentHead {
     pub(crate) fn to_page(self) -> [u8; PAGE] {
         let mut page = [0; PAGE];
         let mut out = Out::after_preamble(&mut page);
-        out.put(&self.device);
+        out.put(&self.life.device);
         out.put(&self.number.to_le_bytes());
-        out.put(&self.sequence.to_le_bytes());
+        out.put(&self.life.sequence.to_le_bytes());
         out.put(&[self.class as u8]);
         stamp(&mut page, SEGMENT_MAGIC);
         page
@@ -144,22 +151,19 @@ impl SegmentHead {
 
     pub(crate) fn from_page(page: &[u8]) -> Result<Self, Unreadable> {
         let mut input = In::after_preamble(page, SEGMENT_MAGIC)?;
-        Ok(Self {
-            device: input.take()?,
-            number: u32::from_le_bytes(input.take()?),
-            sequence: u64::from_le_bytes(input.take()?),
-            class: Class::from_byte(input.take::<1>()?[0]).ok_or(Unreadable::Lengths)?,
-        })
+        let device = input.take()?;
+        let number = u32::from_le_bytes(input.take()?);
+        let sequence = u64::from_le_bytes(input.take()?);
+        let class = Class::from_byte(input.take::<1>()?[0]).ok_or(Unreadable::Lengths)?;
+        Ok(Self { life: Life { device, sequence }, number, class })
     }
 }
 
 /// The first page of a record: all that must be known to serve the slice after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RecordHead {
-    /// What was written before the device was begun anew has another one.
-    pub(crate) device: [u8; 16],
-    /// The life of the segment that it was written in.
-    pub(crate) sequence: u64,
+    /// What it was written in.
+    pub(crate) life: Life,
     pub(crate) key: String,
     /// Which slice of the object.
     pub(crate) index: u64,
@@ -190,8 +194,8 @@ impl RecordHead {
     pub(crate) fn to_page(&self) -> Option<[u8; PAGE]> {
         let mut page = [0; PAGE];
         let mut out = Out::after_preamble(&mut page);
-        out.put(&self.sequence.to_le_bytes());
-        out.put(&self.device);
+        out.put(&self.life.sequence.to_le_bytes());
+        out.put(&self.life.device);
         out.put(&self.index.to_le_bytes());
         out.put(&self.number.to_le_bytes());
         out.put(&self.generation.length.to_le_bytes());
@@ -222,7 +226,7 @@ impl RecordHead {
     pub(crate) fn from_page(page: &[u8]) -> Result<Self, Unreadable> {
         let mut input = In::after_preamble(page, RECORD_MAGIC)?;
         let sequence = u64::from_le_bytes(input.take()?);
-        let device = input.take()?;
+        let life = Life { device: input.take()?, sequence };
         let mut number = || Ok(u64::from_le_bytes(input.take()?));
         let (index, purge_number, length) = (number()?, number()?, number()?);
         let (vouched_at, fresh_for, initial_age) = (number()?, number()?, number()?);
@@ -256,10 +260,10 @@ impl RecordHead {
             tags,
         };
         let vouched_at = time(vouched_at);
-        Ok(Self { device, sequence, key, index, slice_bytes, generation, vouched_at, number: purge_number, checksums })
+        Ok(Self { life, key, index, slice_bytes, generation, vouched_at, number: purge_number, checksums })
     }
 
-    /// Writes another segment's life into a record's head that is otherwise right.
+    /// Writes the life of another segment of the same device into a record's head that is otherwise right.
     pub(crate) fn move_to(page: &mut [u8], sequence: u64) {
         page[RECORD_SEQUENCE_AT..RECORD_SEQUENCE_AT + 8].copy_from_slice(&sequence.to_le_bytes());
         let page: &mut [u8; PAGE] = (&mut page[..PAGE]).try_into().expect("a page");
@@ -300,8 +304,7 @@ pub(crate) struct Entry {
 /// What a segment holds: its last pages, written once, when it is full.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Footer {
-    pub(crate) device: [u8; 16],
-    pub(crate) sequence: u64,
+    pub(crate) life: Life,
     /// The smallest purge number of its records.
     pub(crate) oldest: u64,
     /// The largest one.
@@ -327,8 +330,8 @@ impl Footer {
         }
         let trailer = &mut bytes[trailer_at..];
         let mut out = Out { page: trailer, at: PREAMBLE_BYTES, overflowed: false };
-        out.put(&self.device);
-        out.put(&self.sequence.to_le_bytes());
+        out.put(&self.life.device);
+        out.put(&self.life.sequence.to_le_bytes());
         out.put(&self.oldest.to_le_bytes());
         out.put(&self.newest.to_le_bytes());
         out.put(&u32::try_from(self.entries.len()).expect("at most 65,535").to_le_bytes());
@@ -344,7 +347,7 @@ impl Footer {
 
     /// Reads all its pages.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
-        let Trailer { device, sequence, oldest, newest, count } = trailer(bytes)?;
+        let Trailer { life, oldest, newest, count } = trailer(bytes)?;
         if Self::pages(count) * PAGE != bytes.len() {
             return Err(Unreadable::Lengths);
         }
@@ -356,13 +359,12 @@ impl Footer {
             hits: bytes[12],
         };
         let entries = bytes.chunks_exact(ENTRY_BYTES).take(count).map(entry).collect();
-        Ok(Self { device, sequence, oldest, newest, entries })
+        Ok(Self { life, oldest, newest, entries })
     }
 }
 
 struct Trailer {
-    device: [u8; 16],
-    sequence: u64,
+    life: Life,
     oldest: u64,
     newest: u64,
     count: usize,
@@ -376,7 +378,10 @@ fn trailer(bytes: &[u8]) -> Result<Trailer, Unreadable> {
     let mut number = || Ok(u64::from_le_bytes(input.take()?));
     let (sequence, oldest, newest) = (number()?, number()?, number()?);
     let count = u32::from_le_bytes(input.take()?) as usize;
-    if count > usize::from(u16::MAX) { Err(Unreadable::Lengths) } else { Ok(Trailer { device, sequence, oldest, newest, count }) }
+    if count > usize::from(u16::MAX) {
+        return Err(Unreadable::Lengths);
+    }
+    Ok(Trailer { life: Life { device, sequence }, oldest, newest, count })
 }
 
 fn stamp(page: &mut [u8; PAGE], magic: [u8; 8]) {
@@ -487,8 +492,7 @@ mod tests {
     fn head() -> RecordHead {
         let slice: Vec<u8> = (0..150_000_u32).map(|at| at as u8).collect();
         RecordHead {
-            device: [6; 16],
-            sequence: 7,
+            life: Life { device: [6; 16], sequence: 7 },
             key: "/titles/é/1.m4s".into(),
             index: 3,
             slice_bytes: 150_000,
@@ -508,7 +512,7 @@ mod tests {
 
     fn footer(count: u16) -> Footer {
         let entry = |n| Entry { hash: u64::from(n) << 40, page: n + 1, pages: 1, hits: n as u8 };
-        Footer { device: [1; 16], sequence: 9, oldest: 2, newest: 5, entries: (0..count).map(entry).collect() }
+        Footer { life: Life { device: [1; 16], sequence: 9 }, oldest: 2, newest: 5, entries: (0..count).map(entry).collect() }
     }
 
     #[test]
@@ -517,8 +521,8 @@ mod tests {
         let mut page = head.to_page().expect("fits");
         assert_eq!(RecordHead::from_page(&page), Ok(head.clone()));
         RecordHead::move_to(&mut page, 8);
-        assert_eq!(RecordHead::from_page(&page), Ok(RecordHead { sequence: 8, ..head }));
-        let segment = SegmentHead { device: [2; 16], number: 5, sequence: 6, class: Class::Planned };
+        assert_eq!(RecordHead::from_page(&page), Ok(RecordHead { life: Life { sequence: 8, ..head.life }, ..head }));
+        let segment = SegmentHead { life: Life { device: [2; 16], sequence: 6 }, number: 5, class: Class::Planned };
         assert_eq!(SegmentHead::from_page(&segment.to_page()), Ok(segment));
         let formatted_at = UNIX_EPOCH + Duration::from_secs(1);
         let superblock = Superblock {

@@ -3,7 +3,7 @@
 use std::{fs::File, os::unix::fs::FileExt, time::Instant};
 
 use super::{
-    layout::{Class, Entry, Footer, PAGE, SegmentHead, Superblock},
+    layout::{Class, Entry, Footer, Life, PAGE, SegmentHead, Superblock},
     state::State,
     tests::Rig,
     *,
@@ -30,17 +30,16 @@ async fn a_million_slices_are_ready_in_about_a_second_and_weigh_less_than_32_byt
     let superblock = Superblock { set, device, segment_bytes: SEGMENT_BYTES, segments: SEGMENTS, slice_bytes, formatted_at };
     file.write_all_at(&superblock.to_page(), 0).expect("written");
     for number in 0..SEGMENTS {
-        let sequence = u64::from(number) + 1;
+        let life = Life { device, sequence: u64::from(number) + 1 };
         let start = layout::SEGMENTS_AT + u64::from(number) * SEGMENT_BYTES;
         let class = if number % 4 == 0 { Class::Planned } else { Class::New };
-        let head = SegmentHead { device, number, sequence, class };
+        let head = SegmentHead { life, number, class };
         file.write_all_at(&head.to_page(), start).expect("written");
         let entry = |n: u16| {
             let hash = (u64::from(number) * u64::from(SLICES_PER_SEGMENT) + u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             Entry { hash, page: 1 + n * PAGES, pages: PAGES, hits: 0 }
         };
-        let footer =
-            Footer { device, sequence, oldest: 0, newest: 0, entries: (0..SLICES_PER_SEGMENT).map(entry).collect() }.to_bytes();
+        let footer = Footer { life, oldest: 0, newest: 0, entries: (0..SLICES_PER_SEGMENT).map(entry).collect() }.to_bytes();
         file.write_all_at(&footer, start + SEGMENT_BYTES - footer.len() as u64).expect("written");
         assert_eq!(footer.len(), PAGE);
     }

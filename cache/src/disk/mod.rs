@@ -12,6 +12,7 @@ mod layout;
 mod open;
 mod read;
 mod reclaim;
+mod record;
 mod recover;
 mod state;
 mod verify;

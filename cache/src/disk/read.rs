@@ -3,10 +3,7 @@
 //! Nothing that a device says is handed on before the record's head names the wanted key, slice and version and every checksum fits. What does not fit
 //! is a miss; what ought to have fitted counts against the device.
 
-use std::{
-    ops::Range,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{ops::Range, sync::Arc};
 
 use super::{
     Loaded,
@@ -14,10 +11,11 @@ use super::{
     engine::Engine,
     index::Place,
     layout::{CHECKED_BYTES, PAGE, RecordHead},
+    record::Flaw,
 };
 use crate::{
     Generation,
-    slab::{HEAD_BYTES, IoBuf, Permit, Slab},
+    slab::{HEAD_BYTES, Permit, Slab},
 };
 
 /// What is wanted of a place.
@@ -35,8 +33,14 @@ enum Unfit {
     Unwanted,
     Purged,
     /// Not what was written there.
-    Corrupt(&'static str),
+    Corrupt(Flaw),
     Device(Fault),
+}
+
+impl From<Flaw> for Unfit {
+    fn from(flaw: Flaw) -> Self {
+        Self::Corrupt(flaw)
+    }
 }
 
 impl Engine {
@@ -57,19 +61,16 @@ impl Engine {
 
     async fn load_whole(&self, volume: &Arc<Volume>, wanted: &Wanted<'_>, permit: Permit) -> Result<Loaded, Unfit> {
         let place = wanted.place;
-        let padded = (usize::from(place.pages()) * PAGE).checked_sub(HEAD_BYTES).ok_or(Unfit::Corrupt("it has no pages"))?;
+        let padded = (usize::from(place.pages()) * PAGE).checked_sub(HEAD_BYTES).ok_or(Flaw::Place)?;
         if padded > self.slice_bytes {
             return Err(Unfit::Unwanted);
         }
         let (slab, writer) = Slab::new(permit, padded);
         let at = volume.at(place.segment(), usize::from(place.page()));
         let buf = device::read(&self.io, &volume.file, at, writer.into_io(), self.limit()).await.map_err(Unfit::Device)?;
-        let head = self.head(volume, wanted, &buf)?;
-        let length = head.slice_bytes as usize;
-        if length > padded || !head.verifies(0, &buf.as_slice()[HEAD_BYTES..HEAD_BYTES + length]) {
-            return Err(Unfit::Corrupt("its checksums do not fit its bytes"));
-        }
-        buf.into_writer().expect("it came from one").loaded(length);
+        let head = self.head_of_whole(buf.as_slice(), volume.life(place.segment()))?;
+        self.check_wanted(&head, wanted)?;
+        buf.into_writer().expect("it came from one").loaded(head.slice_bytes as usize);
         let RecordHead { generation, vouched_at, number, .. } = head;
         Ok(Loaded { generation, vouched_at, number, slab })
     }
@@ -102,39 +103,26 @@ impl Engine {
         let head = device::read_pages(io, &volume.file, head_at, 1, limit);
         let pieces = device::read(io, &volume.file, at, writer.into_io_after_head(), limit);
         let (head, buf) = tokio::try_join!(head, pieces).map_err(Unfit::Device)?;
-        let head = self.head(volume, wanted, &head)?;
+        let head = self.head_of(head.as_slice(), volume.life(place.segment()), usize::from(place.pages()))?;
+        self.check_wanted(&head, wanted)?;
         let length = (head.slice_bytes as usize).min(end).saturating_sub(start);
-        if range.end > head.slice_bytes as usize || !head.verifies(first, &buf.as_slice()[..length]) {
-            return Err(Unfit::Corrupt("its checksums do not fit its bytes"));
+        if range.end > head.slice_bytes as usize {
+            return Err(Flaw::Length.into());
         }
+        head.check(first, &buf.as_slice()[..length])?;
         buf.into_writer().expect("it came from one").loaded(length);
         Ok((slab, range.start - start))
     }
 
-    /// Holds a record's head against what is wanted.
-    fn head(&self, volume: &Volume, wanted: &Wanted<'_>, buf: &IoBuf) -> Result<RecordHead, Unfit> {
-        let head = RecordHead::from_page(&buf.as_slice()[..PAGE]).map_err(|_| Unfit::Corrupt("its head cannot be read"))?;
-        if head.device != volume.superblock.device
-            || head.sequence != volume.segment(wanted.place.segment()).sequence.load(Ordering::Acquire)
-            || head.pages() != usize::from(wanted.place.pages())
-        {
-            return Err(Unfit::Corrupt("its head is not that of its place"));
-        }
+    /// Holds a record's head, which is right, against what is wanted.
+    fn check_wanted(&self, head: &RecordHead, wanted: &Wanted<'_>) -> Result<(), Unfit> {
         let is_wanted = head.key == wanted.key
             && head.index == wanted.index
             && wanted.generation.is_none_or(|generation| generation.same_bytes(&head.generation));
         if !is_wanted {
             return Err(Unfit::Unwanted);
         }
-        if u64::from(head.slice_bytes) != self.slice_length(head.generation.length, head.index) {
-            return Err(Unfit::Corrupt("its length is not that of its slice"));
-        }
-        if self.purges.covers(wanted.key, &head.generation.tags, head.number) { Err(Unfit::Purged) } else { Ok(head) }
-    }
-
-    fn slice_length(&self, object_length: u64, index: u64) -> u64 {
-        let slice_bytes = self.slice_bytes as u64;
-        object_length.saturating_sub(index.saturating_mul(slice_bytes)).min(slice_bytes)
+        if self.purges.covers(wanted.key, &head.generation.tags, head.number) { Err(Unfit::Purged) } else { Ok(()) }
     }
 
     fn judge<T>(&self, volume: &Arc<Volume>, wanted: &Wanted<'_>, result: Result<T, Unfit>) -> Option<T> {
@@ -149,13 +137,13 @@ impl Engine {
         match unfit {
             Unfit::Unwanted => {}
             Unfit::Purged => self.unfile(hash, wanted.place),
-            Unfit::Corrupt(reason) if is_still_there => {
+            Unfit::Corrupt(flaw) if is_still_there => {
                 self.unfile(hash, wanted.place);
                 let device = wanted.place.device();
                 tracing::error!(
                     device = %self.config.devices[device].path.display(),
                     at = volume.at(wanted.place.segment(), usize::from(wanted.place.page())),
-                    key = wanted.key, slice = wanted.index, reason, "a record is not what was written"
+                    key = wanted.key, slice = wanted.index, %flaw, "a record is not what was written"
                 );
                 self.counters.corrupt.add(1);
                 if let Some(fault) = self.devices[device].is_corrupt() {

@@ -9,13 +9,10 @@ use super::{
     device::{self, SEGMENTS_MIN, Volume},
     engine::Refusal,
     index::Place,
-    layout::{Class, Entry, Footer, PAGE, RecordHead},
+    layout::{Class, Entry, PAGE, RecordHead},
     write::{Record, Refused, WRITES_MAX, Writing},
 };
-use crate::{
-    policy::{Hits, Shelf},
-    slab::HEAD_BYTES,
-};
+use crate::policy::{Hits, Shelf};
 
 /// Segments that are free before one is opened: that one, and one for what is written again.
 const FREE_MIN: usize = 2;
@@ -114,15 +111,9 @@ impl Writing {
     }
 
     async fn entries_of(&mut self, volume: &Arc<Volume>, segment: u32) -> Result<Vec<Entry>, Refused> {
-        let (io, limit) = (&self.engine.io, self.engine.limit());
-        let last = volume.pages_per_segment() - 1;
-        let tail = device::read_pages(io, &volume.file, volume.at(segment, last), 1, limit).await?;
-        if let Some(pages) = Footer::pages_of(tail.as_slice()).ok().filter(|pages| *pages < last) {
-            let at = volume.at(segment, last + 1 - pages);
-            let bytes = device::read_pages(io, &volume.file, at, pages, limit).await?;
-            if let Ok(footer) = Footer::from_bytes(bytes.as_slice()) {
-                return Ok(footer.entries);
-            }
+        let footer = self.engine.read_footer(volume, segment).await?;
+        if let Some(footer) = footer.filter(|footer| footer.life == volume.life(segment)) {
+            return Ok(footer.entries);
         }
         tracing::error!(segment, "a footer is not what was written; its segment is dropped");
         if let Some(fault) = self.engine.devices[self.device].is_corrupt() {
@@ -143,20 +134,16 @@ impl Writing {
             self.seal(volume, to).await?;
             self.open_segment(volume, to).await?;
         }
-        let sequence = self.open[to as usize].as_ref().expect("opened above").sequence;
-        let at = volume.at(known.segment(), usize::from(entry.page));
-        let mut buf = device::read_pages(&self.engine.io, &volume.file, at, pages, self.engine.limit()).await?;
-        let Ok(head) = RecordHead::from_page(&buf.as_slice()[..PAGE]) else { return Ok(false) };
-        let slice = buf.as_slice().get(HEAD_BYTES..HEAD_BYTES + head.slice_bytes as usize);
-        let is_right = head.device == volume.superblock.device
-            && head.sequence == volume.segment(known.segment()).sequence.load(Ordering::Acquire)
-            && head.pages() == pages
-            && self.engine.hash(&head.key, head.index) == entry.hash
-            && slice.is_some_and(|slice| head.verifies(0, slice));
-        if !is_right && let Some(fault) = self.engine.devices[self.device].is_corrupt() {
-            return Err(Refused::Device(fault));
-        }
-        if !is_right || self.engine.purges.covers(&head.key, &head.generation.tags, head.number) {
+        let sequence = self.open[to as usize].as_ref().expect("opened above").life.sequence;
+        let (head, mut buf) = match self.engine.read_record(volume, known.segment(), &entry).await? {
+            Ok(record) => record,
+            Err(flaw) => {
+                tracing::error!(segment = known.segment(), page = entry.page, %flaw, "a record is not what was written; it is dropped");
+                let fault = self.engine.devices[self.device].is_corrupt();
+                return fault.map_or(Ok(false), |fault| Err(Refused::Device(fault)));
+            }
+        };
+        if self.engine.purges.covers(&head.key, &head.generation.tags, head.number) {
             return Ok(false);
         }
         RecordHead::move_to(buf.as_mut_slice(), sequence);

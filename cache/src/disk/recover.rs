@@ -13,10 +13,9 @@ use futures_util::{StreamExt, stream};
 use super::{
     device::{self, Fault, Volume},
     engine::Engine,
-    index::Place,
-    layout::{Class, Entry, Footer, PAGE, RecordHead, SegmentHead},
+    index::{PAGES_MAX, Place},
+    layout::{Class, Entry, Footer, RecordHead, SegmentHead},
 };
-use crate::slab::HEAD_BYTES;
 
 /// Segments that are looked at at the same time.
 const CONCURRENT: usize = 32;
@@ -49,7 +48,7 @@ pub(crate) async fn recover(engine: &Engine, number: usize, volume: &Arc<Volume>
         match found {
             None => recovered.free.push_back(segment),
             Some(Found { head, footer: Some(footer), .. }) => {
-                volume.begin(segment, head.sequence, head.class);
+                volume.begin(&head);
                 file(engine, number, volume, segment, &footer);
                 recovered.note(&footer);
                 sealed.push(head);
@@ -65,19 +64,13 @@ pub(crate) async fn recover(engine: &Engine, number: usize, volume: &Arc<Volume>
             recovered.free.push_back(segment);
             continue;
         }
-        let bytes = footer.to_bytes();
-        let at = volume.at(segment, volume.pages_per_segment() - bytes.len() / PAGE);
-        device::sync(&engine.io, &volume.file, engine.limit()).await?;
-        device::write_bytes(&engine.io, &volume.file, at, &bytes, engine.limit()).await?;
-        volume.begin(segment, head.sequence, head.class);
+        engine.write_footer(volume, segment, &footer).await?;
+        volume.begin(&head);
         file(engine, number, volume, segment, &footer);
         recovered.note(&footer);
         sealed.push(head);
     }
-    sealed.sort_unstable_by_key(|head| head.sequence);
-    if let Some(head) = sealed.last() {
-        engine.sequence.fetch_max(head.sequence + 1, Ordering::AcqRel);
-    }
+    sealed.sort_unstable_by_key(|head| head.life.sequence);
     for head in sealed {
         volume.segment(head.number).is_sealed.store(true, Ordering::Relaxed);
         recovered.sealed[head.class as usize].push_back(head.number);
@@ -91,30 +84,17 @@ impl Recovered {
     }
 }
 
-/// Reads a segment's first and last page, and the rest of its footer.
+/// Reads a segment's head and footer.
 async fn look(engine: &Engine, volume: &Arc<Volume>, number: u32) -> Result<(u32, Option<Found>), Fault> {
-    let (io, limit) = (&engine.io, engine.limit());
-    let last = volume.pages_per_segment() - 1;
-    let head = device::read_pages(io, &volume.file, volume.at(number, 0), 1, limit);
-    let tail = device::read_pages(io, &volume.file, volume.at(number, last), 1, limit);
-    let (head, tail) = tokio::try_join!(head, tail)?;
+    let head = device::read_pages(&engine.io, &volume.file, volume.at(number, 0), 1, engine.limit());
+    let (head, footer) = tokio::try_join!(head, engine.read_footer(volume, number))?;
     let Ok(head) = SegmentHead::from_page(head.as_slice()) else { return Ok((number, None)) };
-    if head.device != volume.superblock.device || head.number != number || head.sequence == 0 {
+    if head.life.device != volume.superblock.device || head.number != number || head.life.sequence == 0 {
         return Ok((number, None));
     }
-    engine.sequence.fetch_max(head.sequence + 1, Ordering::AcqRel);
-    let footer = match Footer::pages_of(tail.as_slice()) {
-        Ok(1) => Footer::from_bytes(tail.as_slice()),
-        Ok(pages) if pages < last => {
-            let at = volume.at(number, last + 1 - pages);
-            let bytes = device::read_pages(io, &volume.file, at, pages, limit).await?;
-            Footer::from_bytes(bytes.as_slice())
-        }
-        Ok(_) => return Ok((number, Some(Found { number, head, footer: None }))),
-        Err(error) => Err(error),
-    };
-    let is_of_this_life = |footer: &Footer| footer.sequence == head.sequence && footer.device == head.device;
-    Ok((number, Some(Found { number, head, footer: footer.ok().filter(is_of_this_life) })))
+    engine.sequence.fetch_max(head.life.sequence + 1, Ordering::AcqRel);
+    let footer = footer.filter(|footer| footer.life == head.life);
+    Ok((number, Some(Found { number, head, footer })))
 }
 
 /// Files a footer's entries; where a slice is known already, the younger segment has it.
@@ -124,38 +104,31 @@ fn file(engine: &Engine, device: usize, volume: &Volume, segment: u32, footer: &
     let pages_max = volume.pages_per_segment();
     for entry in &footer.entries {
         let end = usize::from(entry.page) + usize::from(entry.pages);
-        if entry.page == 0 || entry.pages < 1 || end > pages_max || entry.pages >= 1 << 11 {
+        if entry.page == 0 || entry.pages < 1 || end > pages_max || usize::from(entry.pages) > PAGES_MAX {
             continue;
         }
         let place = Place::new(device, segment, entry.page, entry.pages, entry.hits.min(super::index::HITS_MAX));
-        engine.file_found(entry.hash, place, footer.sequence);
+        engine.file_found(entry.hash, place, footer.life.sequence);
     }
 }
 
 /// Goes through the records of a segment that has no footer, up to the first that is not whole.
 async fn walk(engine: &Engine, volume: &Arc<Volume>, head: &SegmentHead) -> Result<Footer, Fault> {
-    let (io, limit) = (&engine.io, engine.limit());
-    let mut footer = Footer { device: head.device, sequence: head.sequence, oldest: u64::MAX, newest: 0, entries: Vec::new() };
+    let read = |page, pages| device::read_pages(&engine.io, &volume.file, volume.at(head.number, page), pages, engine.limit());
+    let mut footer = Footer { life: head.life, oldest: u64::MAX, newest: 0, entries: Vec::new() };
     let mut page = 1;
     loop {
+        let footer_pages = Footer::pages(footer.entries.len() + 1);
         let room = volume.pages_per_segment() - page;
-        if room <= Footer::pages(footer.entries.len() + 1) {
+        if room <= footer_pages {
             break;
         }
-        let first = device::read_pages(io, &volume.file, volume.at(head.number, page), 1, limit).await?;
-        let Ok(record) = RecordHead::from_page(first.as_slice()) else { break };
-        let pages = record.pages();
-        if record.sequence != head.sequence
-            || record.device != head.device
-            || pages >= 1 << 11
-            || pages + Footer::pages(footer.entries.len() + 1) > room
-        {
+        let Ok(first) = RecordHead::from_page(read(page, 1).await?.as_slice()) else { break };
+        let pages = first.pages();
+        if pages > PAGES_MAX || pages + footer_pages > room {
             break;
         }
-        let whole = device::read_pages(io, &volume.file, volume.at(head.number, page), pages, limit).await?;
-        if !record.verifies(0, &whole.as_slice()[HEAD_BYTES..HEAD_BYTES + record.slice_bytes as usize]) {
-            break;
-        }
+        let Ok(record) = engine.head_of_whole(read(page, pages).await?.as_slice(), head.life) else { break };
         footer.oldest = footer.oldest.min(record.number);
         footer.newest = footer.newest.max(record.number);
         footer.entries.push(Entry {

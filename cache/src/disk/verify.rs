@@ -2,13 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use super::{
-    device::{self, Volume},
-    engine::Engine,
-    index::Place,
-    layout::{Entry, Footer, PAGE, RecordHead},
-};
-use crate::{Verified, slab::HEAD_BYTES};
+use super::{device::Volume, engine::Engine, index::Place};
+use crate::Verified;
 
 /// As many faults are told one by one.
 const FAULTS_MAX: usize = 100;
@@ -35,56 +30,35 @@ impl Engine {
     }
 
     async fn verify_segment(&self, at: usize, volume: &Arc<Volume>, segment: u32, verified: &mut Verified) {
-        let sequence = volume.segment(segment).sequence.load(Ordering::Acquire);
-        let Some(footer) = self.footer(volume, segment).await else {
-            if is_sealed(volume, segment) {
+        let life = volume.life(segment);
+        let footer = self.read_footer(volume, segment).await.ok().flatten();
+        let Some(footer) = footer.filter(|footer| footer.life == life) else {
+            // It may have been reclaimed meanwhile.
+            if is_sealed(volume, segment) && volume.life(segment) == life {
                 self.blame(at, segment, 0, "its footer cannot be read", verified);
             }
             return;
         };
         verified.segments += 1;
-        for entry in footer.entries.iter().filter(|_| footer.sequence == sequence) {
+        for entry in &footer.entries {
             let place = Place::new(at, segment, entry.page, entry.pages, 0);
             let is_there = || self.index.place(entry.hash).is_some_and(|known| known.is_same(place));
             if !is_there() {
                 continue;
             }
-            match self.check_record(volume, segment, sequence, *entry).await {
-                Ok(bytes) => {
+            let reason = match self.read_record(volume, segment, entry).await {
+                Ok(Ok((head, _))) => {
                     verified.slices += 1;
-                    verified.bytes += bytes;
+                    verified.bytes += u64::from(head.slice_bytes);
+                    continue;
                 }
-                Err(reason) if is_there() => {
-                    self.blame(at, segment, entry.page, &reason, verified);
-                    self.unfile(entry.hash, place);
-                }
-                Err(_) => {}
+                Ok(Err(flaw)) => flaw.to_string(),
+                Err(fault) => fault.to_string(),
+            };
+            if is_there() {
+                self.blame(at, segment, entry.page, &reason, verified);
+                self.unfile(entry.hash, place);
             }
-        }
-    }
-
-    async fn footer(&self, volume: &Arc<Volume>, segment: u32) -> Option<Footer> {
-        let last = volume.pages_per_segment() - 1;
-        let tail = device::read_pages(&self.io, &volume.file, volume.at(segment, last), 1, self.limit()).await.ok()?;
-        let pages = Footer::pages_of(tail.as_slice()).ok().filter(|pages| *pages < last)?;
-        let at = volume.at(segment, last + 1 - pages);
-        let bytes = device::read_pages(&self.io, &volume.file, at, pages, self.limit()).await.ok()?;
-        Footer::from_bytes(bytes.as_slice()).ok()
-    }
-
-    async fn check_record(&self, volume: &Arc<Volume>, segment: u32, sequence: u64, entry: Entry) -> Result<u64, String> {
-        let at = volume.at(segment, usize::from(entry.page));
-        let read = device::read_pages(&self.io, &volume.file, at, usize::from(entry.pages), self.limit()).await;
-        let buf = read.map_err(|fault| fault.to_string())?;
-        let head = RecordHead::from_page(&buf.as_slice()[..PAGE]).map_err(|error| format!("its head: {error}"))?;
-        if head.sequence != sequence || self.hash(&head.key, head.index) != entry.hash {
-            return Err("its head is not that of its place".into());
-        }
-        let slice = buf.as_slice().get(HEAD_BYTES..HEAD_BYTES + head.slice_bytes as usize);
-        if slice.is_some_and(|slice| head.verifies(0, slice)) {
-            Ok(u64::from(head.slice_bytes))
-        } else {
-            Err(format!("slice {} of {}: its checksums do not fit its bytes", head.index, head.key))
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     device::{self, Fault, Volume},
     engine::{Engine, Refusal},
     index::Place,
-    layout::{Class, Entry, Footer, PAGE, RecordHead, SegmentHead, checksums},
+    layout::{Class, Entry, Footer, Life, PAGE, RecordHead, SegmentHead, checksums},
     recover::Recovered,
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(super) struct Writing {
 /// A segment that records are appended to.
 pub(super) struct Open {
     number: u32,
-    pub(super) sequence: u64,
+    pub(super) life: Life,
     /// The first free page.
     page: usize,
     /// Records appended, written or not yet.
@@ -87,7 +87,7 @@ struct Written {
     from: Option<Place>,
     volume: Arc<Volume>,
     segment: u32,
-    sequence: u64,
+    life: Life,
     result: Result<(), Fault>,
 }
 
@@ -192,8 +192,7 @@ impl Writing {
         self.make_room(&volume, pages, class).await?;
         let open = self.open[class as usize].as_ref().expect("room was made");
         let head = RecordHead {
-            device: volume.superblock.device,
-            sequence: open.sequence,
+            life: open.life,
             key: (*offer.key).to_owned(),
             index: offer.index,
             slice_bytes: u32::try_from(slice.len()).expect("at most 4 MiB"),
@@ -230,13 +229,13 @@ impl Writing {
         let open = self.open[class as usize].as_mut().expect("room was made");
         let page = u16::try_from(open.page).expect("a segment has at most 65,536 pages");
         let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits };
-        let (segment, sequence, at) = (open.number, open.sequence, volume.at(open.number, open.page));
+        let (segment, life, at) = (open.number, open.life, volume.at(open.number, open.page));
         open.page += pages;
         open.records += 1;
         let (engine, volume) = (self.engine.clone(), volume.clone());
         self.under_way.push(Box::pin(async move {
             let result = device::write(&engine.io, &volume.file, at, buf, engine.limit()).await;
-            Written { entry, number, class, waited, from, volume, segment, sequence, result }
+            Written { entry, number, class, waited, from, volume, segment, life, result }
         }));
     }
 
@@ -255,7 +254,7 @@ impl Writing {
 
     /// A write is over.
     fn landed(&mut self, written: Written) {
-        let Written { entry, number, class, waited, from, volume, segment, sequence, result } = written;
+        let Written { entry, number, class, waited, from, volume, segment, life, result } = written;
         self.engine.leaves_queue(waited);
         if let Err(fault) = result {
             return self.engine.give_up(self.device, Some(&volume), &fault);
@@ -263,7 +262,7 @@ impl Writing {
         if !self.engine.devices[self.device].serves_from(&volume) {
             return;
         }
-        let Some(open) = self.open[class as usize].as_mut().filter(|open| open.sequence == sequence) else { return };
+        let Some(open) = self.open[class as usize].as_mut().filter(|open| open.life == life) else { return };
         open.entries.push(entry);
         open.oldest = open.oldest.min(number);
         open.newest = open.newest.max(number);
@@ -293,14 +292,15 @@ impl Writing {
     pub(super) async fn open_segment(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Refused> {
         let Some(number) = self.free.pop_front() else { return Err(Refused::Why(Refusal::NoRoom)) };
         let sequence = self.engine.sequence.fetch_add(1, Ordering::AcqRel);
-        let head = SegmentHead { device: volume.superblock.device, number, sequence, class }.to_page();
+        let life = Life { device: volume.superblock.device, sequence };
+        let head = SegmentHead { life, number, class };
         let (io, limit) = (&self.engine.io, self.engine.limit());
-        device::write_bytes(io, &volume.file, volume.at(number, 0), &head, limit).await?;
+        device::write_bytes(io, &volume.file, volume.at(number, 0), &head.to_page(), limit).await?;
         // Else a loss of power could leave the former life's head and footer around records of this one.
         device::sync(io, &volume.file, limit).await?;
-        volume.begin(number, sequence, class);
+        volume.begin(&head);
         let (entries, oldest, newest) = (Vec::new(), u64::MAX, 0);
-        self.open[class as usize] = Some(Open { number, sequence, page: 1, records: 0, entries, oldest, newest });
+        self.open[class as usize] = Some(Open { number, life, page: 1, records: 0, entries, oldest, newest });
         Ok(())
     }
 
@@ -317,17 +317,13 @@ impl Writing {
     /// Writes the footer of the class's open segment, if there is one, after all that it names.
     pub(super) async fn seal(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Fault> {
         self.land_all().await;
-        let Some(mut open) = self.open[class as usize].take() else { return Ok(()) };
-        let (io, limit) = (&self.engine.io, self.engine.limit());
-        for entry in &mut open.entries {
+        let Some(Open { number, life, oldest, newest, mut entries, .. }) = self.open[class as usize].take() else {
+            return Ok(());
+        };
+        for entry in &mut entries {
             entry.hits = self.engine.index.place(entry.hash).map_or(0, Place::hits);
         }
-        let device = volume.superblock.device;
-        let Open { number, sequence, oldest, newest, entries, .. } = open;
-        let bytes = Footer { device, sequence, oldest, newest, entries }.to_bytes();
-        let at = volume.at(number, volume.pages_per_segment() - bytes.len() / PAGE);
-        device::sync(io, &volume.file, limit).await?;
-        device::write_bytes(io, &volume.file, at, &bytes, limit).await?;
+        self.engine.write_footer(volume, number, &Footer { life, oldest, newest, entries }).await?;
         volume.segment(number).is_sealed.store(true, Ordering::Release);
         self.sealed[class as usize].push_back(number);
         Ok(())
