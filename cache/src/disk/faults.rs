@@ -8,10 +8,9 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 use super::{
     io::Medium,
     layout::PAGE,
-    tests::{ONE, Rig, SLICES_PER_SEGMENT, generation, slice},
+    tests::{ONE, Rig, SLICES_PER_SEGMENT},
     *,
 };
-use crate::slab::Priority;
 
 static DOUBLES: Mutex<BTreeMap<PathBuf, Arc<dyn Medium>>> = Mutex::new(BTreeMap::new());
 
@@ -301,7 +300,7 @@ async fn whatever_a_loss_of_power_leaves_no_wrong_byte_comes_of_it() {
             state.iter().for_each(|(path, content)| std::fs::write(path, content).expect("written"));
             rig.restart().await;
             for n in 0..12 * SLICES_PER_SEGMENT {
-                let is_there = check(&rig, n).await;
+                let is_there = rig.looks_up(&format!("/{n}"), 0, length(n)).await;
                 let must_be = n % 6 == 0 && sealed.iter().any(|(at, sealed)| *sealed == n && *at < end);
                 assert!(
                     is_there || !must_be,
@@ -315,17 +314,4 @@ async fn whatever_a_loss_of_power_leaves_no_wrong_byte_comes_of_it() {
     }
     println!("{steps} steps, {found} slices found, {lost} not");
     assert!(found > steps);
-}
-
-/// Whether the slice is there; what is there is right.
-async fn check(rig: &Rig, n: u64) -> bool {
-    let key = format!("/{n}");
-    let engine = &rig.disk().engine;
-    let Some(place) = engine.index.place(engine.hash(&key, 0)) else { return false };
-    let permit = rig.budget.try_acquire(ONE as usize, Priority::Viewer).expect("memory");
-    let loaded = rig.disk().load(&key, 0, place, Some(&generation(length(n), 1)), permit).await;
-    loaded.is_some_and(|loaded| {
-        assert!(loaded.slab.whole() == slice(&key, 0, length(n), 1), "{key}: wrong bytes");
-        true
-    })
 }

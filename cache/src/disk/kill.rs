@@ -10,10 +10,9 @@ use std::{
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    tests::{ONE, Rig, SLICES_PER_SEGMENT, generation, slice},
+    tests::{ONE, Rig, SLICES_PER_SEGMENT},
     *,
 };
-use crate::slab::Priority;
 
 const SEGMENTS: u64 = 64;
 /// Slices between two early seals, at least: a segment and a part of one.
@@ -38,7 +37,7 @@ async fn kill_9_at_any_instant_costs_no_sealed_slice_and_no_right_byte() {
         rig.open().await.expect("opens");
         let oldest = sealed_to.saturating_sub(LATEST);
         for n in oldest..sealed_to + 100 {
-            let is_there = look(&rig, n).await;
+            let is_there = rig.looks_up(&format!("/{n}"), 0, ONE).await;
             found += u64::from(is_there);
             unsealed += u64::from(is_there && n >= sealed_to);
             assert!(is_there || n >= sealed_to || n < oldest, "round {round}: {n} of {sealed_to} was sealed and is gone");
@@ -94,19 +93,6 @@ impl Drop for Writer {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Whether the slice is there, without counting as a use. Its bytes are right.
-async fn look(rig: &Rig, n: u64) -> bool {
-    let key = format!("/{n}");
-    let engine = &rig.disk().engine;
-    let Some(place) = engine.index.place(engine.hash(&key, 0)) else { return false };
-    let permit = rig.budget.try_acquire(ONE as usize, Priority::Viewer).expect("memory");
-    let loaded = rig.disk().load(&key, 0, place, Some(&generation(ONE, 1)), permit).await;
-    loaded.is_some_and(|loaded| {
-        assert!(loaded.slab.whole() == slice(&key, 0, ONE, 1), "{key}: wrong bytes");
-        true
-    })
 }
 
 /// The process that is killed: run by the test above.

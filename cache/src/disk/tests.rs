@@ -124,6 +124,18 @@ impl Rig {
         true
     }
 
+    /// The same without counting as a use of it.
+    pub(super) async fn looks_up(&self, key: &str, index: u64, length: u64) -> bool {
+        let engine = &self.disk().engine;
+        let Some(place) = engine.index.place(engine.hash(key, index)) else { return false };
+        let permit = self.budget.try_acquire(SLICE, Priority::Viewer).expect("memory");
+        let loaded = self.disk().load(key, index, place, Some(&generation(length, 1)), permit).await;
+        loaded.is_some_and(|loaded| {
+            assert!(loaded.slab.whole() == slice(key, index, length, 1), "{key} {index}: wrong bytes");
+            true
+        })
+    }
+
     fn path(&self, device: usize) -> PathBuf {
         self.config.devices[device].path.clone()
     }
