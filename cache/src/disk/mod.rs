@@ -19,12 +19,6 @@ mod verify;
 mod write;
 
 #[cfg(test)]
-mod faults;
-#[cfg(test)]
-mod kill;
-#[cfg(test)]
-mod million;
-#[cfg(test)]
 mod tests;
 
 use std::{

@@ -293,7 +293,7 @@ fn allocate(path: &Path, bytes: u64) -> io::Result<u64> {
 
 fn open_file(path: &Path) -> io::Result<Arc<DeviceFile>> {
     #[cfg(test)]
-    if let Some(double) = super::faults::double_of(path) {
+    if let Some(double) = super::tests::double_of(path) {
         return Ok(DeviceFile::double(double));
     }
     DeviceFile::open(path)

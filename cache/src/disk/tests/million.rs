@@ -5,7 +5,6 @@ use std::{fs::File, os::unix::fs::FileExt, time::Instant};
 use super::{
     layout::{Class, Entry, Footer, Life, PAGE, SegmentHead, Superblock},
     state::State,
-    tests::Rig,
     *,
 };
 use crate::purge::Purges;
@@ -26,7 +25,7 @@ async fn a_million_slices_are_ready_in_about_a_second_and_weigh_less_than_32_byt
     file.set_len(layout::SEGMENTS_AT + u64::from(SEGMENTS) * SEGMENT_BYTES).expect("sparse");
     let (set, device) = (state.set().bytes(), [7; 16]);
     let formatted_at = SystemTime::now();
-    let slice_bytes = u32::try_from(tests::SLICE).expect("small");
+    let slice_bytes = u32::try_from(SLICE).expect("small");
     let superblock = Superblock { set, device, segment_bytes: SEGMENT_BYTES, segments: SEGMENTS, slice_bytes, formatted_at };
     file.write_all_at(&superblock.to_page(), 0).expect("written");
     for number in 0..SEGMENTS {

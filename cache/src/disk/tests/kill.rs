@@ -9,10 +9,7 @@ use std::{
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{
-    tests::{ONE, Rig, SLICES_PER_SEGMENT},
-    *,
-};
+use super::*;
 
 const SEGMENTS: u64 = 64;
 /// Slices between two early seals, at least: a segment and a part of one.
@@ -78,7 +75,7 @@ struct Writer(Child);
 impl Writer {
     fn start(folder: &Path, first: u64) -> Self {
         let child = Command::new(env::current_exe().expect("this test"))
-            .args(["--ignored", "--exact", "--nocapture", "disk::kill::writes_until_it_is_killed"])
+            .args(["--ignored", "--exact", "--nocapture", "disk::tests::kill::writes_until_it_is_killed"])
             .env(FOLDER, folder)
             .env(FIRST, first.to_string())
             .stdout(Stdio::piped())

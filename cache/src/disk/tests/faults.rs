@@ -5,17 +5,12 @@ use std::{collections::BTreeMap, fs::File, io, os::unix::fs::FileExt, path::Path
 use parking_lot::{Condvar, Mutex};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{
-    io::Medium,
-    layout::PAGE,
-    tests::{ONE, Rig, SLICES_PER_SEGMENT},
-    *,
-};
+use super::{io::Medium, layout::PAGE, *};
 
 static DOUBLES: Mutex<BTreeMap<PathBuf, Arc<dyn Medium>>> = Mutex::new(BTreeMap::new());
 
 /// The double that stands for the device at `path`, if there is one.
-pub(super) fn double_of(path: &Path) -> Option<Arc<dyn Medium>> {
+pub(in crate::disk) fn double_of(path: &Path) -> Option<Arc<dyn Medium>> {
     DOUBLES.lock().get(path).cloned()
 }
 
