@@ -19,7 +19,7 @@ use super::{
     layout::PAGE,
     state::State,
 };
-use crate::{counters::Counter, policy::Hits, purge::Purges};
+use crate::{counters::Counter, purge::Purges};
 
 /// All of the SSD tier but its writers.
 pub(crate) struct Engine {
@@ -129,7 +129,7 @@ impl Engine {
         let device = &self.devices[place.device()];
         let volume = device.volume()?;
         if volume.segment(place.segment()).is_sealed.load(Ordering::Relaxed) {
-            self.index.hit(hash, |bits| Hits::from_bits(bits).hit().bits());
+            self.index.hit(hash);
         }
         device.policy(|policy| policy.asked(hash, u64::from(place.pages()) * PAGE as u64));
         Some(place)
@@ -140,21 +140,26 @@ impl Engine {
         self.file(hash, place, |old| self.sequence_of(old) > sequence);
     }
 
-    /// Files a record that has been written. One that was written again only takes the place `from` which it had; if that is taken, somebody wrote
-    /// a newer one.
+    /// Files a record that has been written. One that was written again only takes the place of what was read, `from`: if that is not there any more,
+    /// somebody wrote a newer one, or it was found to be wrong.
     pub(super) fn file_written(&self, hash: u64, place: Place, from: Option<Place>) {
         match from {
-            Some(from) if self.index.place(hash).is_none_or(|known| !known.is_same(from)) => {}
-            Some(from) => self.file(hash, place, |known| !known.is_same(from)),
+            Some(from) if self.index.replace(hash, from, place) => self.moved(Some(from), place),
+            Some(_) => {}
             None => self.file(hash, place, |_| false),
         }
     }
 
     fn file(&self, hash: u64, place: Place, stays: impl FnOnce(Place) -> bool) {
-        let Ok(replaced) = self.index.insert(hash, place, stays) else { return };
-        self.count_live(place, |live| live + u32::from(place.pages()));
-        if let Some(old) = replaced {
-            self.count_live(old, |live| live.saturating_sub(u32::from(old.pages())));
+        if let Ok(replaced) = self.index.insert(hash, place, stays) {
+            self.moved(replaced, place);
+        }
+    }
+
+    fn moved(&self, from: Option<Place>, to: Place) {
+        self.count_live(to, |live| live + u32::from(to.pages()));
+        if let Some(from) = from {
+            self.count_live(from, |live| live.saturating_sub(u32::from(from.pages())));
         }
     }
 

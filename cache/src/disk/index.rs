@@ -5,6 +5,8 @@
 
 use parking_lot::Mutex;
 
+use crate::policy::Hits;
+
 /// Shards, each with a lock and a table of its own.
 const SHARDS: usize = 64;
 /// A table grows when more of it is taken than this: seven eighths.
@@ -21,15 +23,14 @@ pub(crate) struct Place(u64);
 pub(crate) const DEVICES_MAX: usize = 1 << 6;
 pub(crate) const SEGMENTS_MAX: u32 = 1 << 20;
 pub(crate) const PAGES_MAX: usize = (1 << 11) - 1;
-pub(crate) const HITS_MAX: u8 = (1 << 4) - 1;
+const HITS_ROOM: u8 = (1 << 4) - 1;
+const _: () = assert!(Hits::MAX <= HITS_ROOM, "the policy's hits fit");
 
 impl Place {
-    pub(crate) fn new(device: usize, segment: u32, page: u16, pages: u16, hits: u8) -> Self {
-        debug_assert!(
-            device < DEVICES_MAX && segment < SEGMENTS_MAX && page > 0 && usize::from(pages) <= PAGES_MAX && hits <= HITS_MAX
-        );
+    pub(crate) fn new(device: usize, segment: u32, page: u16, pages: u16, hits: Hits) -> Self {
+        debug_assert!(device < DEVICES_MAX && segment < SEGMENTS_MAX && page > 0 && usize::from(pages) <= PAGES_MAX);
         let place = (device as u64) << 52 | u64::from(segment) << 32 | u64::from(page) << 16 | u64::from(pages) << 5;
-        Self(place | u64::from(hits))
+        Self(place | u64::from(hits.bits()))
     }
 
     pub(crate) fn device(self) -> usize {
@@ -48,17 +49,17 @@ impl Place {
         (self.0 >> 5) as u16 & 0x7ff
     }
 
-    pub(crate) fn hits(self) -> u8 {
-        self.0 as u8 & HITS_MAX
+    pub(crate) fn hits(self) -> Hits {
+        Hits::from_bits(self.0 as u8 & HITS_ROOM)
     }
 
-    fn with_hits(self, hits: u8) -> Self {
-        Self(self.0 & !u64::from(HITS_MAX) | u64::from(hits.min(HITS_MAX)))
+    fn with_hits(self, hits: Hits) -> Self {
+        Self(self.0 & !u64::from(HITS_ROOM) | u64::from(hits.bits()))
     }
 
     /// Whether both are the same record, however popular.
     pub(crate) fn is_same(self, other: Self) -> bool {
-        self.with_hits(0) == other.with_hits(0)
+        self.with_hits(Hits::default()) == other.with_hits(Hits::default())
     }
 }
 
@@ -80,18 +81,28 @@ impl Index {
         table.position(hash).map(|at| table.slots[at].place)
     }
 
-    /// The slice's place; what `hit` makes of its hits is noted.
-    pub(crate) fn hit(&self, hash: u64, hit: impl FnOnce(u8) -> u8) -> Option<Place> {
+    /// Notes that the slice was asked for. Gives its place.
+    pub(crate) fn hit(&self, hash: u64) -> Option<Place> {
         let mut table = self.shard(hash).lock();
         let at = table.position(hash)?;
         let place = &mut table.slots[at].place;
-        *place = place.with_hits(hit(place.hits()));
+        *place = place.with_hits(place.hits().hit());
         Some(*place)
     }
 
     /// Files the slice, unless `stays` says that the place it has is the better one. Gives the place that it has no longer.
     pub(crate) fn insert(&self, hash: u64, place: Place, stays: impl FnOnce(Place) -> bool) -> Result<Option<Place>, Stays> {
         self.shard(hash).lock().insert(Slot { hash, place }, stays)
+    }
+
+    /// Moves the slice from one place to another. `false` if it is not at the first any more: a newer one was filed, or it was forgotten.
+    pub(crate) fn replace(&self, hash: u64, from: Place, to: Place) -> bool {
+        let mut table = self.shard(hash).lock();
+        let at = table.position(hash).filter(|at| table.slots[*at].place.is_same(from));
+        if let Some(at) = at {
+            table.slots[at].place = to;
+        }
+        at.is_some()
     }
 
     /// Forgets the slice if its record is still `place`'s. Says with which hits.
@@ -241,15 +252,23 @@ mod tests {
     use super::*;
 
     fn place(n: u64) -> Place {
-        Place::new((n % 64) as usize, (n % 1_000_003) as u32 % SEGMENTS_MAX, (n % 65_535) as u16 + 1, (n % 1025) as u16, 0)
+        Place::new(
+            (n % 64) as usize,
+            (n % 1_000_003) as u32 % SEGMENTS_MAX,
+            (n % 65_535) as u16 + 1,
+            (n % 1025) as u16,
+            Hits::default(),
+        )
     }
 
     #[test]
     fn a_place_has_room_for_all_that_it_names() {
-        let place = Place::new(63, SEGMENTS_MAX - 1, u16::MAX, 1025, 9);
+        let most = Hits::from_bits(Hits::MAX);
+        let place = Place::new(63, SEGMENTS_MAX - 1, u16::MAX, 1025, most);
         let parts = (place.device(), place.segment(), place.page(), place.pages(), place.hits());
-        assert_eq!(parts, (63, SEGMENTS_MAX - 1, u16::MAX, 1025, 9));
-        assert!(place.is_same(place.with_hits(0)) && place.with_hits(200).hits() == HITS_MAX);
+        assert_eq!(parts, (63, SEGMENTS_MAX - 1, u16::MAX, 1025, most));
+        let unused = place.with_hits(Hits::default());
+        assert!(place.is_same(unused) && place != unused && unused.hits() == Hits::default());
     }
 
     #[test]
@@ -269,7 +288,7 @@ mod tests {
     proptest! {
         /// Against a map, with hashes that crowd a few shards and slots.
         #[test]
-        fn it_is_a_map(steps in prop::collection::vec((0_u64..200, 0..4), 0..600)) {
+        fn it_is_a_map(steps in prop::collection::vec((0_u64..200, 0..5), 0..600)) {
             let (index, mut model) = (Index::default(), HashMap::new());
             for (n, (key, step)) in steps.into_iter().enumerate() {
                 let (hash, new) = ((key % 3) << 62 | (key % 7) << 50 | key, place(n as u64 + 1));
@@ -281,10 +300,16 @@ mod tests {
                         prop_assert_eq!(known.and_then(|known| index.remove(hash, known)), known);
                         model.remove(&hash);
                     }
+                    3 => {
+                        let known = model.get(&hash).copied();
+                        prop_assert!(!index.replace(hash, new, new));
+                        prop_assert_eq!(known.map(|known| index.replace(hash, known.with_hits(Hits::default()), new)), known.map(|_| true));
+                        model.entry(hash).and_modify(|known| *known = new);
+                    }
                     _ => {
-                        let hit = index.hit(hash, |hits| hits + 1);
+                        let hit = index.hit(hash);
                         let known = model.get_mut(&hash).map(|known: &mut Place| {
-                            *known = known.with_hits(known.hits().saturating_add(1));
+                            *known = known.with_hits(known.hits().hit());
                             *known
                         });
                         prop_assert_eq!(hit, known);

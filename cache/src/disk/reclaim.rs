@@ -75,7 +75,7 @@ impl Writing {
     async fn reclaim(&mut self, volume: &Arc<Volume>, class: Class, victim: u32, may_keep: bool) -> Result<(), Refused> {
         let mut has_survivors = false;
         for entry in self.entries_of(volume, victim).await? {
-            let place = Place::new(self.device, victim, entry.page, entry.pages, 0);
+            let place = Place::new(self.device, victim, entry.page, entry.pages, Hits::default());
             let Some(known) = self.engine.index.place(entry.hash).filter(|known| known.is_same(place)) else { continue };
             let kept = self.keeps(entry.hash, class, known).filter(|_| may_keep);
             if let Some((to, hits)) = kept
@@ -99,15 +99,15 @@ impl Writing {
     }
 
     /// Where a slice is written again, and with which hits, if it is still wanted.
-    fn keeps(&self, hash: u64, class: Class, known: Place) -> Option<(Class, u8)> {
+    fn keeps(&self, hash: u64, class: Class, known: Place) -> Option<(Class, Hits)> {
         let shelf = match class {
             Class::Planned => return Some((Class::Planned, known.hits())),
             Class::New => Shelf::New,
             Class::Proven => Shelf::Proven,
         };
-        let (hits, bytes) = (Hits::from_bits(known.hits()), u64::from(known.pages()) * PAGE as u64);
-        let kept = self.engine.devices[self.device].policy(|policy| policy.keeps(hash, shelf, hits, bytes));
-        kept.flatten().map(|hits| (Class::Proven, hits.bits()))
+        let bytes = u64::from(known.pages()) * PAGE as u64;
+        let kept = self.engine.devices[self.device].policy(|policy| policy.keeps(hash, shelf, known.hits(), bytes));
+        kept.flatten().map(|hits| (Class::Proven, hits))
     }
 
     async fn entries_of(&mut self, volume: &Arc<Volume>, segment: u32) -> Result<Vec<Entry>, Refused> {
@@ -125,7 +125,14 @@ impl Writing {
     }
 
     /// Writes a record again. `false` if there is no room for it, or it is not right.
-    async fn reinsert(&mut self, volume: &Arc<Volume>, known: Place, entry: Entry, to: Class, hits: u8) -> Result<bool, Refused> {
+    async fn reinsert(
+        &mut self,
+        volume: &Arc<Volume>,
+        known: Place,
+        entry: Entry,
+        to: Class,
+        hits: Hits,
+    ) -> Result<bool, Refused> {
         let pages = usize::from(entry.pages);
         if !self.has_room(volume, pages, to) {
             if self.free.is_empty() {

@@ -16,6 +16,7 @@ use super::{
     index::{PAGES_MAX, Place},
     layout::{Class, Entry, Footer, RecordHead, SegmentHead},
 };
+use crate::policy::Hits;
 
 /// Segments that are looked at at the same time.
 const CONCURRENT: usize = 32;
@@ -107,7 +108,7 @@ fn file(engine: &Engine, device: usize, volume: &Volume, segment: u32, footer: &
         if entry.page == 0 || entry.pages < 1 || end > pages_max || usize::from(entry.pages) > PAGES_MAX {
             continue;
         }
-        let place = Place::new(device, segment, entry.page, entry.pages, entry.hits.min(super::index::HITS_MAX));
+        let place = Place::new(device, segment, entry.page, entry.pages, Hits::from_bits(entry.hits));
         engine.file_found(entry.hash, place, footer.life.sequence);
     }
 }

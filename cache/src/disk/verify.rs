@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use super::{device::Volume, engine::Engine, index::Place};
-use crate::Verified;
+use crate::{Verified, policy::Hits};
 
 /// As many faults are told one by one.
 const FAULTS_MAX: usize = 100;
@@ -41,7 +41,7 @@ impl Engine {
         };
         verified.segments += 1;
         for entry in &footer.entries {
-            let place = Place::new(at, segment, entry.page, entry.pages, 0);
+            let place = Place::new(at, segment, entry.page, entry.pages, Hits::default());
             let is_there = || self.index.place(entry.hash).is_some_and(|known| known.is_same(place));
             if !is_there() {
                 continue;

@@ -22,7 +22,7 @@ use super::{
     recover::Recovered,
 };
 use crate::{
-    policy::{Shelf, Verdict},
+    policy::{Hits, Shelf, Verdict},
     slab::{IoBuf, record_bytes},
 };
 
@@ -69,7 +69,7 @@ pub(super) struct Open {
 pub(super) struct Record {
     pub(super) hash: u64,
     pub(super) pages: usize,
-    pub(super) hits: u8,
+    pub(super) hits: Hits,
     pub(super) number: u64,
     pub(super) class: Class,
     /// Bytes that no longer wait once it is written.
@@ -203,8 +203,15 @@ impl Writing {
         };
         let page = head.to_page().ok_or(Refused::Why(Refusal::Head))?;
         let buf = offer.slab.record(&page).ok_or(Refused::Why(Refusal::Twice))?;
-        let record =
-            Record { hash, pages, hits: 0, number: offer.number, class, waited: offer.slab.bytes_charged() as u64, from: None };
+        let record = Record {
+            hash,
+            pages,
+            hits: Hits::default(),
+            number: offer.number,
+            class,
+            waited: offer.slab.bytes_charged() as u64,
+            from: None,
+        };
         self.append(&volume, record, buf);
         Ok(())
     }
@@ -228,7 +235,7 @@ impl Writing {
         let Record { hash, pages, hits, number, class, waited, from } = record;
         let open = self.open[class as usize].as_mut().expect("room was made");
         let page = u16::try_from(open.page).expect("a segment has at most 65,536 pages");
-        let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits };
+        let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits: hits.bits() };
         let (segment, life, at) = (open.number, open.life, volume.at(open.number, open.page));
         open.page += pages;
         open.records += 1;
@@ -266,7 +273,7 @@ impl Writing {
         open.entries.push(entry);
         open.oldest = open.oldest.min(number);
         open.newest = open.newest.max(number);
-        let place = Place::new(self.device, segment, entry.page, entry.pages, entry.hits);
+        let place = Place::new(self.device, segment, entry.page, entry.pages, Hits::from_bits(entry.hits));
         self.engine.file_written(entry.hash, place, from);
     }
 
@@ -321,7 +328,7 @@ impl Writing {
             return Ok(());
         };
         for entry in &mut entries {
-            entry.hits = self.engine.index.place(entry.hash).map_or(0, Place::hits);
+            entry.hits = self.engine.index.place(entry.hash).map_or(0, |place| place.hits().bits());
         }
         self.engine.write_footer(volume, number, &Footer { life, oldest, newest, entries }).await?;
         volume.segment(number).is_sealed.store(true, Ordering::Release);

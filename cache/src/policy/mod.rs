@@ -39,7 +39,8 @@ pub(crate) enum Shelf {
 pub(crate) struct Hits(u8);
 
 impl Hits {
-    const MAX: u8 = 3;
+    /// The index has room for it.
+    pub(crate) const MAX: u8 = 3;
 
     /// As the index holds it.
     pub(crate) fn from_bits(bits: u8) -> Self {
