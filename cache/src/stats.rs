@@ -113,6 +113,8 @@ pub struct DeviceStats {
     pub writes: Latency,
     /// Operations that failed.
     pub errors: u64,
+    /// Records and footers that were not what had been written, since the device was taken up; one more than three and it is given up.
+    pub corrupt: u64,
 }
 
 /// How a device stands.

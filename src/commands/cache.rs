@@ -204,6 +204,7 @@ fn device_lines(device: &Value) -> Vec<String> {
         format!("  reads   {} by {}", bytes(device, "bytes_read"), latency("reads", "read_us_p50", "read_us_p99")),
         format!("  writes  {} by {}", bytes(device, "bytes_written"), latency("writes", "write_us_p50", "write_us_p99")),
         format!("  errors  {}; {} operations under way", count(device, "errors"), count(device, "depth")),
+        format!("  corrupt {} records that were not what was written", count(device, "corrupt")),
     ];
     if is_given_up {
         let text = |value: &Value| value.as_str().unwrap_or("unknown").to_owned();
@@ -357,7 +358,7 @@ mod tests {
         let device = json!({
             "path": "/dev/nvme1n1", "state": { "state": "given_up", "reason": "a read failed: EIO" }, "bytes": 4096, "bytes_used": 2048,
             "bytes_planned": 1024, "segments": 4, "bytes_read": 10, "bytes_written": 0,
-            "reads": { "buckets": [0, 0, 3, 1], "sum_us": 9 }, "writes": { "buckets": [0, 0], "sum_us": 0 }, "errors": 3, "depth": 0, "read_us_p50": 128,
+            "reads": { "buckets": [0, 0, 3, 1], "sum_us": 9 }, "writes": { "buckets": [0, 0], "sum_us": 0 }, "errors": 3, "corrupt": 2, "depth": 0, "read_us_p50": 128,
             "read_us_p99": null, "given_up_since": "Thu, 01 Jan 1970 00:00:00 GMT",
         });
         let expected = [
@@ -366,6 +367,7 @@ mod tests {
             "  reads   10 B by 4 operations; half in 128 µs, 99 of 100 in more than 8 s",
             "  writes  0 B by no operations",
             "  errors  3; 0 operations under way",
+            "  corrupt 2 records that were not what was written",
             "  why     a read failed: EIO (Thu, 01 Jan 1970 00:00:00 GMT)",
             "  then    once it is mended: larder cache devices --restore /dev/nvme1n1",
         ];

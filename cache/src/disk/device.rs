@@ -34,6 +34,7 @@ pub(crate) struct Device {
     given_up: Mutex<Option<GivenUp>>,
     /// The same as `given_up.is_none()`, for whoever asks often.
     serves: AtomicBool,
+    /// Records and footers that were not what was written, since it was taken up.
     corrupt: AtomicU32,
     /// What of the content on demand stays.
     policy: Mutex<Option<Policy>>,
@@ -139,7 +140,12 @@ impl Device {
         self.policy.lock().as_mut().map(ask)
     }
 
-    /// Notes a record that is not what was written; the fault, if that was one too many.
+    /// Records and footers that were not what was written, since it was taken up.
+    pub(crate) fn corrupt(&self) -> u32 {
+        self.corrupt.load(Ordering::Relaxed)
+    }
+
+    /// Notes one that is not what was written; the fault, if that was one too many.
     pub(crate) fn is_corrupt(&self) -> Option<Fault> {
         let count = self.corrupt.fetch_add(1, Ordering::Relaxed) + 1;
         (count > CORRUPT_MAX).then_some(Fault::Corrupt(count))

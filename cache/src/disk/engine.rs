@@ -83,7 +83,6 @@ pub(super) struct Counters {
     pub(super) misses: Counter,
     pub(super) bytes_hit: Counter,
     pub(super) rejected: Counter,
-    pub(super) corrupt: Counter,
     /// Reads that were not begun because too many were under way.
     pub(super) busy: Counter,
     pub(super) bytes_admitted: Counter,

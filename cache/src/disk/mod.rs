@@ -297,6 +297,7 @@ impl Disk {
             reads: Default::default(),
             writes: Default::default(),
             errors: 0,
+            corrupt: u64::from(device.corrupt()),
         };
         if let Some(volume) = device.last_volume() {
             let segment_bytes = volume.superblock.segment_bytes;

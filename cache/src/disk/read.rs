@@ -145,7 +145,6 @@ impl Engine {
                     at = volume.at(wanted.place.segment(), usize::from(wanted.place.page())),
                     key = wanted.key, slice = wanted.index, %flaw, "a record is not what was written"
                 );
-                self.counters.corrupt.add(1);
                 if let Some(fault) = self.devices[device].is_corrupt() {
                     self.give_up(device, Some(volume), &fault);
                 }

@@ -57,10 +57,15 @@ type Figure = (&'static str, &'static str, fn(&DeviceStats) -> u64);
 fn devices(devices: &[DeviceStats], page: &mut Page) -> Result<(), prometheus::Error> {
     let names: Vec<String> = devices.iter().map(|device| device.path.display().to_string()).collect();
     let each = || names.iter().map(String::as_str).zip(devices);
-    let figures: [Figure; 3] = [
+    let figures: [Figure; 4] = [
         ("larder_edge_device_read_bytes_total", "Bytes read.", |device| device.bytes_read),
         ("larder_edge_device_written_bytes_total", "Bytes written.", |device| device.bytes_written),
         ("larder_edge_device_errors_total", "Operations that failed.", |device| device.errors),
+        (
+            "larder_edge_device_corrupt_total",
+            "Records and footers that were not what had been written, since the device was taken up.",
+            |device| device.corrupt,
+        ),
     ];
     for (name, help, figure) in figures {
         page.counters(name, help, ["device"], each().map(|(path, device)| ([path], figure(device))))?;
@@ -136,6 +141,7 @@ pub(crate) mod tests {
             reads,
             writes: Latency::default(),
             errors: 3,
+            corrupt: 2,
         };
         let given_up = DeviceState::GivenUp { reason: "EIO".into(), since: SystemTime::UNIX_EPOCH };
         let other = DeviceStats { path: "/c/b".into(), state: given_up, ..device.clone() };
@@ -189,6 +195,7 @@ pub(crate) mod tests {
             "larder_edge_device_read_bytes_total{device=\"/dev/a\"} 5",
             "larder_edge_device_written_bytes_total{device=\"/dev/a\"} 30",
             "larder_edge_device_errors_total{device=\"/dev/a\"} 3",
+            "larder_edge_device_corrupt_total{device=\"/dev/a\"} 2",
             "# TYPE larder_edge_device_read_seconds histogram",
             "larder_edge_device_read_seconds_bucket{device=\"/dev/a\",le=\"0.000032\"} 2",
             "larder_edge_device_read_seconds_bucket{device=\"/dev/a\",le=\"0.000064\"} 2",

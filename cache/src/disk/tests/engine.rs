@@ -163,6 +163,7 @@ async fn a_device_that_rots_is_given_up_until_an_operator_takes_it_back(io: IoCh
     for key in &first {
         assert!(!rig.has(key, 0, ONE).await, "never a wrong byte");
     }
+    assert_eq!(rig.disk().stats().devices[0].corrupt, 4);
     let reason = rig.is_given_up(0).expect("given up");
     assert_eq!((reason.as_str(), rig.is_given_up(1)), ("4 records were not what had been written", None));
     for key in &first {
