@@ -149,15 +149,7 @@ impl Stocked {
             assert_eq!(stocked.bytes_filled, source.length, "{stocked:?}");
         }
         cache.close().await;
-        drop(cache);
-        let cache = loop {
-            // The writing thread of the former one may still hold the lock.
-            match Cache::start(config.clone()).await {
-                Ok(cache) => break cache,
-                Err(error) if error.to_string().contains("another process") => tokio::task::yield_now().await,
-                Err(error) => panic!("{error}"),
-            }
-        };
+        let cache = Cache::start(config).await.expect("starts again");
         Self { cache, source, objects }
     }
 

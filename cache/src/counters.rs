@@ -84,6 +84,12 @@ impl Counter {
         self.0.fetch_add(by, Ordering::Relaxed);
     }
 
+    /// Adds unless there would be more than `max`.
+    pub(crate) fn try_add(&self, by: u64, max: u64) -> bool {
+        let added = |count: u64| count.checked_add(by).filter(|sum| *sum <= max);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, added).is_ok()
+    }
+
     pub(crate) fn sub(&self, by: u64) {
         self.0.fetch_sub(by, Ordering::Relaxed);
     }

@@ -24,8 +24,8 @@ impl Cache {
         Ok(Self::assemble(config, budget, purges, ssd))
     }
 
-    /// Waits until all that was filled is on its device, and writes down what open segments hold. Without it, what the latest segments hold is
-    /// looked for record by record at the next start.
+    /// Waits until all that was filled is on its device, writes down what open segments hold, and lets go of devices and state directory: another cache
+    /// may have them. Without it, what the latest segments hold is looked for record by record at the next start.
     pub async fn close(&self) {
         if let Some(disk) = self.0.disk() {
             disk.close().await;
@@ -88,5 +88,7 @@ pub async fn verify_offline(
 ) -> Result<Verified, String> {
     let budget = Arc::new(Budget::new(0, slice_bytes));
     let disk = Disk::open(config.clone(), slice_bytes, &budget, 0, Arc::default()).await.map_err(|error| error.to_string())?;
-    Ok(disk.verify(progress).await)
+    let verified = disk.verify(progress).await;
+    disk.close().await;
+    Ok(verified)
 }

@@ -32,7 +32,7 @@ pub(crate) const SEGMENTS_MIN: u32 = 8;
 pub(crate) struct Device {
     volume: Mutex<Option<Arc<Volume>>>,
     given_up: Mutex<Option<GivenUp>>,
-    /// The same as `given_up.is_none()`, for whoever asks often.
+    /// Whether it is open and not given up, for whoever asks often.
     serves: AtomicBool,
     /// Records and footers that were not what was written, since it was taken up.
     corrupt: AtomicU32,
@@ -73,6 +73,8 @@ pub(crate) enum Fault {
     Corrupt(u32),
     #[error("{0}")]
     Unusable(String),
+    #[error("what writes to it broke: {0}")]
+    Writer(String),
 }
 
 impl Fault {
@@ -129,6 +131,11 @@ impl Device {
         }
         *given_up = Some(GivenUp { reason, since: now });
         given_up.clone()
+    }
+
+    /// Nothing is asked of it any more, through no fault of its own.
+    pub(crate) fn close(&self) {
+        self.serves.store(false, Ordering::Release);
     }
 
     pub(crate) fn stays_given_up(&self, verdict: GivenUp) {

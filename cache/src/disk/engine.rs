@@ -3,12 +3,12 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
@@ -41,6 +41,31 @@ pub(crate) struct Engine {
     /// Reads under way at once on a device: more are misses, so that a slow device holds a quarter of the memory at most and nobody waits long.
     pub(super) depth_max: u64,
     pub(super) restoring: tokio::sync::Mutex<()>,
+    /// Told when a device was given up or taken back, which must be written down.
+    pub(super) verdicts: watch::Sender<()>,
+    /// What is not written yet never will be.
+    pub(super) is_ending: AtomicBool,
+}
+
+/// Bytes of a slice that wait to be written, as long as it lives.
+pub(super) struct Queued {
+    engine: Arc<Engine>,
+    bytes: u64,
+}
+
+impl Queued {
+    /// `None` if as much waits as may.
+    pub(super) fn new(engine: &Arc<Engine>, bytes: u64) -> Option<Self> {
+        let has_room = engine.counters.queued.try_add(bytes, engine.queue_bytes_max);
+        has_room.then(|| Self { engine: engine.clone(), bytes })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.engine.counters.queued.sub(self.bytes);
+        self.engine.written.notify_waiters();
+    }
 }
 
 /// Why a slice is not written.
@@ -108,12 +133,6 @@ impl Engine {
     pub(super) fn hash(&self, key: &str, index: u64) -> u64 {
         // The second round spreads the slices of one object.
         xxh3_64_with_seed(&index.to_le_bytes(), xxh3_64_with_seed(key.as_bytes(), self.seed))
-    }
-
-    /// So many bytes no longer wait to be written.
-    pub(super) fn leaves_queue(&self, bytes: u64) {
-        self.counters.queued.sub(bytes);
-        self.written.notify_waiters();
     }
 
     /// How long a device may take.
@@ -196,21 +215,16 @@ impl Engine {
         scores.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(at, _)| at)
     }
 
-    /// Writes down how a device stands. Does not wait for it, because whoever finds a device broken may be serving.
-    pub(super) fn remember(&self, at: usize) {
-        let (state, path, device) = (self.state.clone(), self.config.devices[at].path.clone(), self.devices[at].clone());
-        let note = move || {
-            let saved = state.save(|set| {
-                if let Some(known) = set.devices.iter_mut().find(|known| known.path == path) {
-                    known.given_up = device.given_up();
-                }
-            });
-            if let Err(error) = saved {
-                tracing::error!(%error, "how a device stands cannot be written to the state directory");
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("verdict".into()).spawn(note) {
-            tracing::error!(%error, "how a device stands cannot be written to the state directory");
-        }
+    /// Has it written down how devices stand. Does not wait for it, because whoever finds a device broken may be serving.
+    pub(super) fn remember(&self) {
+        self.verdicts.send_replace(());
+    }
+
+    /// Nothing is found, written or noted any more, and the state directory may be another process's.
+    pub(super) fn close(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.devices.iter().for_each(|device| device.close());
+        self.index.retain(|_| false);
+        self.state.close();
     }
 }

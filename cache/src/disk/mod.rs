@@ -15,6 +15,7 @@ mod reclaim;
 mod record;
 mod recover;
 mod state;
+mod thread;
 mod verify;
 mod write;
 
@@ -34,10 +35,11 @@ use crate::{
     DeviceState, DeviceStats, DiskStats, Generation, Purge, Verified,
     slab::{Permit, Slab},
 };
-use engine::{Engine, Refusal};
+use engine::{Engine, Queued, Refusal};
 pub(crate) use index::Place;
 use layout::CHECKED_BYTES;
 use read::Wanted;
+use thread::Thread;
 use write::Job;
 
 pub use open::DiskError;
@@ -116,10 +118,25 @@ pub(crate) struct Offer {
     pub(crate) is_planned: bool,
 }
 
-/// The SSD tier. Dropping it ends it as `kill -9` would; [`Disk::close`] seals first.
+/// The SSD tier. Dropping it ends it as `kill -9` would, but for what is being written in that moment; [`Disk::close`] seals first.
 pub(crate) struct Disk {
     engine: Arc<Engine>,
     writers: Vec<mpsc::UnboundedSender<Job>>,
+    thread: Thread,
+}
+
+/// So long dropping waits for the writing thread, which has no more to do than what devices are doing already. Where one hangs, the state directory
+/// stays locked for longer.
+const DROP_WAIT_MAX: Duration = Duration::from_secs(10);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.engine.is_ending.store(true, Ordering::Release);
+        self.writers.clear();
+        if !self.thread.wait(DROP_WAIT_MAX) {
+            tracing::warn!("a device does not end what it does; until then the cache's state directory stays locked");
+        }
+    }
 }
 
 impl Disk {
@@ -184,17 +201,13 @@ impl Disk {
         let bytes = offer.slab.bytes_charged() as u64;
         let refusal = match engine.device_for(&offer.key) {
             None => Refusal::Device,
-            Some(_) if engine.counters.queued.load() + bytes > engine.queue_bytes_max => Refusal::Queue,
-            Some(device) => {
-                engine.counters.queued.add(bytes);
-                match self.writers[device].send(Job::Write(Box::new(offer))) {
+            Some(device) => match Queued::new(engine, bytes) {
+                None => Refusal::Queue,
+                Some(queued) => match self.writers[device].send(Job::Write(Box::new(offer), queued)) {
                     Ok(()) => return true,
-                    Err(_) => {
-                        engine.leaves_queue(bytes);
-                        Refusal::Device
-                    }
-                }
-            }
+                    Err(_) => Refusal::Device,
+                },
+            },
         };
         engine.counters.refuse(refusal);
         false
@@ -222,8 +235,18 @@ impl Disk {
         self.engine.state.note(&self.engine.purges, purge, number, must_last)
     }
 
-    /// Waits until all that was offered is written, and seals the segments that are open.
+    /// Waits until all that was offered is written, seals the segments that are open, and lets go of everything: nothing is found or taken any
+    /// more, and the devices and the state directory may be opened again.
     pub(crate) async fn close(&self) {
+        let _nothing_comes_back = self.engine.restoring.lock().await;
+        self.seal().await;
+        // One that is gone has ended.
+        self.writers.iter().for_each(|writer| _ = writer.send(Job::End));
+        self.thread.ended().await;
+    }
+
+    /// Waits until all that was offered is written, and seals the segments that are open.
+    async fn seal(&self) {
         let waits = self.writers.iter().filter_map(|writer| {
             let (done, sealed) = oneshot::channel();
             writer.send(Job::Seal(done)).is_ok().then_some(sealed)
@@ -242,6 +265,9 @@ impl Disk {
     /// In words for the operator.
     pub(crate) async fn restore(&self, path: &Path) -> Result<(), String> {
         let _one_at_a_time = self.engine.restoring.lock().await;
+        if self.engine.is_ending.load(Ordering::Acquire) {
+            return Err("the cache was closed".into());
+        }
         let at = self.engine.config.devices.iter().position(|device| device.path == path);
         let Some(at) = at else { return Err(format!("{} is no device of this cache", path.display())) };
         if self.engine.devices[at].serves() {
@@ -250,7 +276,7 @@ impl Disk {
         let (volume, recovered) =
             self.engine.try_device(at, true).await.map_err(|fault| format!("{} {fault}", path.display()))?;
         self.engine.take_up(at, volume.clone());
-        self.engine.remember(at);
+        self.engine.remember();
         // The writers live as long as this.
         let _ = self.writers[at].send(Job::TakeUp(volume, recovered));
         Ok(())

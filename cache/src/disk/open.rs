@@ -1,4 +1,4 @@
-//! From a configuration to a running SSD tier: the state directory, the devices, what they hold, and a thread for their writers.
+//! From a configuration to a running SSD tier: the state directory, the devices, and what they hold.
 
 use std::{
     fs::{self, OpenOptions},
@@ -10,15 +10,13 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
     time::SystemTime,
 };
 
 use tokio::{
-    runtime,
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot, watch},
     task::JoinSet,
 };
 
@@ -31,7 +29,8 @@ use super::{
     layout::{SEGMENTS_AT, Superblock},
     recover::{Recovered, recover},
     state::{GivenUp, KnownDevice, State, random},
-    write::{Job, Writing},
+    thread::{FoundDevice, Opened, Thread},
+    write::Job,
 };
 use crate::{policy::Policy, purge::Purges, slab::Budget};
 
@@ -87,22 +86,20 @@ impl Disk {
             depth_max: (budget_bytes / 4 / slice_bytes as u64).clamp(64, 256),
             written: Notify::new(),
             restoring: tokio::sync::Mutex::default(),
+            verdicts: watch::Sender::default(),
+            is_ending: AtomicBool::new(false),
             config,
         });
         let (writers, jobs): (Vec<_>, Vec<_>) = engine.devices.iter().map(|_| mpsc::unbounded_channel()).unzip();
-        let disk = Arc::new(Self { engine: engine.clone(), writers });
         let (opened, is_open) = oneshot::channel();
-        let run = move || {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build();
-            match runtime {
-                Ok(runtime) => runtime.block_on(mind(engine, jobs, opened)),
-                // Nobody waits any more if this cannot be said.
-                Err(error) => drop(opened.send(Err(DiskError::Thread(error)))),
-            }
-        };
-        thread::Builder::new().name("ssd".into()).spawn(run).map_err(DiskError::Thread)?;
-        let found = is_open.await.map_err(|_| DiskError::Thread(io::Error::other("it ended")))??;
-        for (at, found) in found {
+        let thread = Thread::start(engine.clone(), jobs, opened).map_err(DiskError::Thread)?;
+        let disk = Arc::new(Self { engine, writers, thread });
+        let found = is_open.await.unwrap_or_else(|_| Err(DiskError::Thread(io::Error::other("it ended"))));
+        if found.is_err() {
+            // Whoever tries again finds the state directory free.
+            disk.thread.ended().await;
+        }
+        for (at, found) in found? {
             // The writers live as long as `disk`.
             let _ = disk.writers[at].send(Job::TakeUp(found.volume, found.recovered));
         }
@@ -110,34 +107,9 @@ impl Disk {
     }
 }
 
-struct FoundDevice {
-    volume: Arc<Volume>,
-    recovered: Recovered,
-}
-
-type Opened = Result<Vec<(usize, FoundDevice)>, DiskError>;
-
-/// The writing thread: finds what there is, then runs the writers until the last sender is gone.
-async fn mind(engine: Arc<Engine>, jobs: Vec<mpsc::UnboundedReceiver<Job>>, opened: oneshot::Sender<Opened>) {
-    let found = engine.open_devices().await;
-    let failed = found.is_err();
-    if opened.send(found).is_err() || failed {
-        return;
-    }
-    let mut writers = JoinSet::new();
-    for (at, jobs) in jobs.into_iter().enumerate() {
-        writers.spawn(Writing::new(engine.clone(), at, jobs).run());
-    }
-    drop(engine);
-    while let Some(ended) = writers.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "the writer of a device broke; nothing is written to it any more");
-        }
-    }
-}
-
 impl Engine {
-    async fn open_devices(self: &Arc<Self>) -> Opened {
+    /// Opens all devices but those that were given up.
+    pub(super) async fn open_devices(self: &Arc<Self>) -> Opened {
         let known = self.state.set().devices;
         let mut opening = JoinSet::new();
         for (at, config) in self.config.devices.iter().enumerate() {

@@ -161,7 +161,7 @@ impl Writing {
         }
         self.append(
             volume,
-            Record { hash: entry.hash, pages, hits, number: head.number, class: to, waited: 0, from: Some(known) },
+            Record { hash: entry.hash, pages, hits, number: head.number, class: to, queued: None, from: Some(known) },
             buf,
         );
         Ok(true)

@@ -12,7 +12,7 @@ use std::{
     time::SystemTime,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use serde::{Deserialize, Serialize};
 
 use super::layout::crc;
@@ -25,12 +25,13 @@ const JOURNAL_BYTES_LONG: u64 = 1 << 20;
 /// The first line of a journal, before the set's name.
 const JOURNAL_MARK: &str = "larder purges 1";
 
-/// An open state directory.
+/// A state directory.
 pub(crate) struct State {
     folder: PathBuf,
+    /// Locked until the directory is closed; whoever writes to the directory holds on to it meanwhile.
+    lock: RwLock<Option<File>>,
     journal: Mutex<File>,
     set: Mutex<Set>,
-    _lock: Option<File>,
 }
 
 /// What `set.json` holds.
@@ -110,13 +111,31 @@ impl State {
             recall(&journal_path, &set.id, purges)?;
         }
         let journal = begin(&journal_path, &set.id, purges).map_err(|error| say("write", &journal_path, error))?;
-        let state = Self { folder: folder.into(), journal: Mutex::new(journal), set: Mutex::new(set), _lock: Some(lock) };
+        let lock = RwLock::new(Some(lock));
+        let state = Self { folder: folder.into(), lock, journal: Mutex::new(journal), set: Mutex::new(set) };
         state.save(|set| set.purge_number = purges.now()).map_err(|error| say("write", &set_path, error))?;
         Ok(state)
     }
 
+    /// Lets go of the directory: another process may have it, and nothing is written to it any more.
+    pub(crate) fn close(&self) {
+        if let Some(lock) = self.lock.write().take()
+            // A child process that has not begun its program yet may have the file open, too.
+            && let Err(error) = lock.unlock()
+        {
+            tracing::warn!(%error, folder = %self.folder.display(), "the state directory stays locked until this process ends");
+        }
+    }
+
+    /// The lock, as long as the directory is open.
+    fn hold(&self) -> io::Result<RwLockReadGuard<'_, Option<File>>> {
+        let lock = self.lock.read();
+        if lock.is_some() { Ok(lock) } else { Err(io::Error::other("the cache was closed")) }
+    }
+
     /// Drops the purges that can cover nothing any more, since all that devices hold was learnt at `oldest` or later.
     pub(crate) fn shorten(&self, purges: &Purges, oldest: u64) -> io::Result<()> {
+        let _lock = self.hold()?;
         purges.forget_before(oldest);
         let set = self.set.lock();
         *self.journal.lock() = begin(&self.folder.join("purges"), &set.id, purges)?;
@@ -130,6 +149,7 @@ impl State {
 
     /// Changes `set.json`; it is on disk when this returns.
     pub(crate) fn save(&self, change: impl FnOnce(&mut Set)) -> io::Result<()> {
+        let _lock = self.hold()?;
         let mut set = self.set.lock();
         change(&mut set);
         let text = serde_json::to_vec_pretty(&*set)?;
@@ -138,6 +158,7 @@ impl State {
 
     /// Writes a purge down, and, if `must_last`, waits until it would outlast a loss of power.
     pub(crate) fn note(&self, purges: &Purges, purge: &Purge, number: u64, must_last: bool) -> io::Result<()> {
+        let _lock = self.hold()?;
         let line = line(purge, number);
         let mut journal = self.journal.lock();
         let length = journal.metadata()?.len();
@@ -289,7 +310,9 @@ mod tests {
         state.save(|set| set.devices.push(known.clone())).expect("written");
         let set = state.set();
         assert!(State::open(folder.path(), &Purges::default()).is_err_and(|error| error.contains("another process")));
-        drop(state);
+        state.close();
+        let late = state.note(&purges, &Purge::All, 3, true).expect_err("another process may have it open by now");
+        assert!(late.to_string().contains("closed") && state.save(|_| ()).is_err());
         let mut file = OpenOptions::new().append(true).open(folder.path().join("purges")).expect("opens");
         file.write_all(&line(&Purge::All, 99).as_bytes()[..15]).expect("torn");
         let (again, state) = purged(folder.path());

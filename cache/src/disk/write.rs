@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Offer,
     device::{self, Fault, Volume},
-    engine::{Engine, Refusal},
+    engine::{Engine, Queued, Refusal},
     index::Place,
     layout::{Class, Entry, Footer, Life, PAGE, RecordHead, SegmentHead, checksums},
     recover::Recovered,
@@ -31,9 +31,11 @@ pub(super) const WRITES_MAX: usize = 8;
 
 /// What a writer is asked.
 pub(super) enum Job {
-    Write(Box<Offer>),
+    Write(Box<Offer>, Queued),
     /// Write the footers of open segments, and say when they stand.
     Seal(oneshot::Sender<()>),
+    /// Nothing more comes.
+    End,
     /// Go on with this.
     TakeUp(Arc<Volume>, Recovered),
 }
@@ -42,7 +44,6 @@ pub(super) enum Job {
 pub(super) struct Writing {
     pub(super) engine: Arc<Engine>,
     pub(super) device: usize,
-    jobs: mpsc::UnboundedReceiver<Job>,
     volume: Option<Arc<Volume>>,
     pub(super) free: VecDeque<u32>,
     /// By class; the oldest first.
@@ -72,8 +73,8 @@ pub(super) struct Record {
     pub(super) hits: Hits,
     pub(super) number: u64,
     pub(super) class: Class,
-    /// Bytes that no longer wait once it is written.
-    pub(super) waited: u64,
+    /// What waits until it is written.
+    pub(super) queued: Option<Queued>,
     /// Where it was, if it is written again.
     pub(super) from: Option<Place>,
 }
@@ -83,7 +84,7 @@ struct Written {
     entry: Entry,
     number: u64,
     class: Class,
-    waited: u64,
+    queued: Option<Queued>,
     from: Option<Place>,
     volume: Arc<Volume>,
     segment: u32,
@@ -104,11 +105,10 @@ impl From<Fault> for Refused {
 }
 
 impl Writing {
-    pub(super) fn new(engine: Arc<Engine>, device: usize, jobs: mpsc::UnboundedReceiver<Job>) -> Self {
+    pub(super) fn new(engine: Arc<Engine>, device: usize) -> Self {
         Self {
             engine,
             device,
-            jobs,
             volume: None,
             free: VecDeque::new(),
             sealed: Default::default(),
@@ -117,15 +117,16 @@ impl Writing {
         }
     }
 
-    /// Writes until nobody can offer anything any more.
-    pub(super) async fn run(mut self) {
+    /// Does all jobs until there will be no more.
+    pub(super) async fn run(mut self, jobs: &mut mpsc::UnboundedReceiver<Job>) {
         loop {
             tokio::select! {
                 biased;
                 Some(written) = self.under_way.next(), if !self.under_way.is_empty() => self.landed(written),
-                job = self.jobs.recv(), if self.under_way.len() < WRITES_MAX => match job {
+                job = jobs.recv(), if self.under_way.len() < WRITES_MAX => match job {
+                    Some(Job::End) | None => break,
+                    Some(_) if self.engine.is_ending.load(Ordering::Acquire) => {}
                     Some(job) => self.work(job).await,
-                    None => break,
                 },
             }
         }
@@ -134,18 +135,16 @@ impl Writing {
 
     async fn work(&mut self, job: Job) {
         match job {
-            Job::Write(offer) => {
-                let (bytes, charged) = (offer.slab.length() as u64, offer.slab.bytes_charged() as u64);
-                match self.write(*offer).await {
-                    // It waits until it has landed.
-                    Ok(()) => return self.engine.counters.bytes_admitted.add(bytes),
+            Job::Write(offer, queued) => {
+                let bytes = offer.slab.length() as u64;
+                match self.write(*offer, queued).await {
+                    Ok(()) => self.engine.counters.bytes_admitted.add(bytes),
                     Err(Refused::Why(refusal)) => self.engine.counters.refuse(refusal),
                     Err(Refused::Device(fault)) => {
                         self.engine.counters.refuse(Refusal::Device);
                         self.give_up(&fault);
                     }
                 }
-                self.engine.leaves_queue(charged);
             }
             Job::Seal(done) => {
                 if let Err(fault) = self.seal_all().await {
@@ -162,6 +161,7 @@ impl Writing {
                 self.sealed = recovered.sealed;
                 self.open = Default::default();
             }
+            Job::End => {}
         }
     }
 
@@ -179,7 +179,7 @@ impl Writing {
         self.volume.clone()
     }
 
-    async fn write(&mut self, offer: Offer) -> Result<(), Refused> {
+    async fn write(&mut self, offer: Offer, queued: Queued) -> Result<(), Refused> {
         let volume = self.volume().ok_or(Refused::Why(Refusal::Device))?;
         if self.engine.purges.covers(&offer.key, &offer.generation.tags, offer.number) {
             return Err(Refused::Why(Refusal::Purged));
@@ -203,15 +203,8 @@ impl Writing {
         };
         let page = head.to_page().ok_or(Refused::Why(Refusal::Head))?;
         let buf = offer.slab.record(&page).ok_or(Refused::Why(Refusal::Twice))?;
-        let record = Record {
-            hash,
-            pages,
-            hits: Hits::default(),
-            number: offer.number,
-            class,
-            waited: offer.slab.bytes_charged() as u64,
-            from: None,
-        };
+        let queued = Some(queued);
+        let record = Record { hash, pages, hits: Hits::default(), number: offer.number, class, queued, from: None };
         self.append(&volume, record, buf);
         Ok(())
     }
@@ -232,7 +225,7 @@ impl Writing {
 
     /// Starts the write of a record that there is room for.
     pub(super) fn append(&mut self, volume: &Arc<Volume>, record: Record, buf: IoBuf) {
-        let Record { hash, pages, hits, number, class, waited, from } = record;
+        let Record { hash, pages, hits, number, class, queued, from } = record;
         let open = self.open[class as usize].as_mut().expect("room was made");
         let page = u16::try_from(open.page).expect("a segment has at most 65,536 pages");
         let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits: hits.bits() };
@@ -242,7 +235,7 @@ impl Writing {
         let (engine, volume) = (self.engine.clone(), volume.clone());
         self.under_way.push(Box::pin(async move {
             let result = device::write(&engine.io, &volume.file, at, buf, engine.limit()).await;
-            Written { entry, number, class, waited, from, volume, segment, life, result }
+            Written { entry, number, class, queued, from, volume, segment, life, result }
         }));
     }
 
@@ -261,8 +254,7 @@ impl Writing {
 
     /// A write is over.
     fn landed(&mut self, written: Written) {
-        let Written { entry, number, class, waited, from, volume, segment, life, result } = written;
-        self.engine.leaves_queue(waited);
+        let Written { entry, number, class, queued, from, volume, segment, life, result } = written;
         if let Err(fault) = result {
             return self.engine.give_up(self.device, Some(&volume), &fault);
         }
@@ -275,6 +267,8 @@ impl Writing {
         open.newest = open.newest.max(number);
         let place = Place::new(self.device, segment, entry.page, entry.pages, Hits::from_bits(entry.hits));
         self.engine.file_written(entry.hash, place, from);
+        // Only now: who waits for it to be written finds it.
+        drop(queued);
     }
 
     /// Sees to it that the open segment of the class has room for a record of so many pages.
@@ -361,7 +355,7 @@ impl Engine {
             device = %path.display(), reason = %verdict.reason,
             "a device is given up; its content is filled anew elsewhere. `larder cache devices --restore` takes it back"
         );
-        self.remember(device);
+        self.remember();
         self.index.retain(|place| place.device() != device);
     }
 }

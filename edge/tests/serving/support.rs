@@ -1,7 +1,7 @@
 //! An edge, its players, and tokens for them.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -209,9 +209,6 @@ impl Running {
     pub(crate) async fn start_again(&mut self) {
         self.stop.cancel();
         (&mut self.task).await.expect("no panic").expect("ends well");
-        // As the end of a process would, the last of its threads lets go of the state directory.
-        let lock = File::open(self.path("state/lock")).expect("a lock file");
-        tokio::task::spawn_blocking(move || lock.lock()).await.expect("no panic").expect("it is let go");
         (self.addr, self.admin_addr, self.stop, self.task) = run(&self.config).await;
     }
 

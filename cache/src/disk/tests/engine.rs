@@ -187,7 +187,7 @@ async fn verifying_finds_what_rotted_and_forgets_it(io: IoChoice) {
     for n in 0..20 {
         rig.store(&format!("/{n}"), ONE, false).await;
     }
-    rig.disk().close().await;
+    rig.disk().seal().await;
     let file = fs::File::options().write(true).open(rig.path(0)).expect("opens");
     let place = rig.disk().find("/7", 0).expect("there");
     let volume = rig.disk().engine.devices[0].volume().expect("serves");

@@ -254,7 +254,7 @@ async fn small_workload(rig: &Rig, recorder: &Recorder) -> Vec<(usize, u64)> {
         // Used now and then, so that some are written again.
         rig.disk().find(&format!("/{}", n / 2), 0);
         if n % 9 == 8 {
-            rig.disk().close().await;
+            rig.disk().seal().await;
             let steps = recorder.log.lock().len();
             sealed.extend((n - 8..=n).map(|n| (steps, n)));
         }

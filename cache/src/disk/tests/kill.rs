@@ -111,7 +111,7 @@ async fn writes_until_it_is_killed() {
         }
         // Now and then early, so that segments of all lengths are sealed.
         if n % (GAP + n / 100 % 20) == 0 {
-            rig.disk().close().await;
+            rig.disk().seal().await;
             say(format!("sealed {}", n + 1));
         }
     }

@@ -62,13 +62,7 @@ impl Rig {
         self.disk = None;
         self.purges = Arc::default();
         let purges = self.purges.clone();
-        // The former one's thread lets go of the lock when it ends.
-        let disk = loop {
-            match Disk::open(self.config.clone(), SLICE, &self.budget, 64 << 20, purges.clone()).await {
-                Err(DiskError::State(reason)) if reason.contains("another process") => tokio::task::yield_now().await,
-                other => break other?,
-            }
-        };
+        let disk = Disk::open(self.config.clone(), SLICE, &self.budget, 64 << 20, purges).await?;
         self.disk = Some(disk);
         Ok(())
     }
