@@ -243,12 +243,14 @@ fn rules(doc: &mut Document) -> Option<Rules> {
 
 /// The outer `None` is a problem, the inner one is an edge without an SSD tier. All keys are read in either case.
 fn disk(doc: &mut Document, slice: Option<Bytes>) -> Option<Option<DiskConfig>> {
-    let state_dir = doc.value("cache.state_dir", Some(String::from("/var/lib/larder/edge")), "the path of a directory");
-    let segment = doc.value("cache.segment", Some(Bytes(64 << 20)), "a size such as 64MiB");
-    let planned_share = doc.value("cache.planned_share", Some(0.8), "a number from 0 to 0.95");
+    const STATE_DIR: &str = "/var/lib/larder/edge";
+    let default = DiskConfig::new(STATE_DIR.into());
+    let state_dir = doc.value("cache.state_dir", Some(String::from(STATE_DIR)), "the path of a directory");
+    let segment = doc.value("cache.segment", Some(Bytes(default.segment_bytes)), "a size such as 64MiB");
+    let planned_share = doc.value("cache.planned_share", Some(default.planned_share), "a number from 0 to 0.95");
     let planned_share = planned_share.filter(|share| bounded(doc, "cache.planned_share", share, (0.0, 0.95)));
-    let io = doc.value("cache.io", Some(Io(IoChoice::Auto)), Io::EXPECTED);
-    let device_timeout = duration(doc, "cache.device_timeout", Duration::from_secs(10), DEVICE_TIMEOUT);
+    let io = doc.value("cache.io", Some(Io(default.io)), Io::EXPECTED);
+    let device_timeout = duration(doc, "cache.device_timeout", default.device_timeout, DEVICE_TIMEOUT);
     let segment = segment.filter(|segment| is_segment(doc, *segment, slice));
     let devices = devices(doc, segment)?;
     let disk = DiskConfig {

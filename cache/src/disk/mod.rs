@@ -62,15 +62,15 @@ pub struct DiskConfig {
 }
 
 impl DiskConfig {
-    /// The defaults, without a device.
+    /// The defaults, also of what an operator configures; without a device.
     pub fn new(state_dir: PathBuf) -> Self {
         Self {
             devices: Vec::new(),
             state_dir,
             segment_bytes: 64 << 20,
-            planned_share: 0.75,
+            planned_share: 0.8,
             io: IoChoice::Auto,
-            device_timeout: Duration::from_secs(5),
+            device_timeout: Duration::from_secs(10),
         }
     }
 }
