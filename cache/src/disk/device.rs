@@ -260,8 +260,14 @@ pub(crate) async fn open_superblock(
         match Superblock::from_page(page.as_slice()) {
             Ok(found) if is_ours(&found, &wanted) => return Ok((found, false)),
             Err(Unreadable::Magic) => is_blank &= Superblock::is_blank(page.as_slice()),
-            // Another cache's, or set up otherwise, or torn: begun anew.
-            Ok(_) | Err(_) => {}
+            // Torn, or of another version: begun anew.
+            Err(_) => {}
+        }
+    }
+    if let Some(found) = copies.iter().flatten().find(|copy| is_ours(copy, &wanted)).cloned() {
+        // The other may be of an earlier formatting, which must not come back should this one rot.
+        for (at, _) in SUPERBLOCK_AT.into_iter().zip(&copies).filter(|(_, copy)| copy.as_ref() != Some(&found)) {
+            write_superblock(io, file, at, &found, limit).await?;
         }
     }
     if !is_blank {
@@ -270,9 +276,9 @@ pub(crate) async fn open_superblock(
         return Err(Fault::Unusable(reason.into()));
     }
     // What an earlier life left must not be taken for this one's.
-    for at in SUPERBLOCK_AT {
-        write_bytes(io, file, at, &wanted.to_page(), limit).await?;
-        sync(io, file, limit).await?;
+    let mut copies = [const { None }; SUPERBLOCK_AT.len()];
+    for (at, copy) in SUPERBLOCK_AT.into_iter().zip(&mut copies) {
+        write_superblock(io, file, at, &wanted, limit).await?;
     }
     Ok((wanted, true))
 }
@@ -283,3 +289,14 @@ fn is_ours(found: &Superblock, wanted: &Superblock) -> bool {
         && found.segments == wanted.segments
         && found.slice_bytes == wanted.slice_bytes
 }
+async fn write_superblock(
+    io: &Io,
+    file: &Arc<DeviceFile>,
+    at: u64,
+    superblock: &Superblock,
+    limit: Duration,
+) -> Result<(), Fault> {
+    write_bytes(io, file, at, &superblock.to_page(), limit).await?;
+    sync(io, file, limit).await
+}
+
