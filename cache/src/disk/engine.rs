@@ -13,13 +13,25 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{
     DiskConfig,
-    device::Device,
+    device::{Device, Volume},
     index::{Index, Place},
     io::Io,
     layout::PAGE,
     state::State,
 };
-use crate::{counters::Counter, purge::Purges};
+use crate::{counters::Counter, purge::Purges, slab::record_bytes};
+
+/// Operations under way on a device at once: who would add to them gets a miss, so that nobody waits long.
+const DEPTH_MAX: u64 = 256;
+/// The part of the memory for slices that reads of one device may have.
+const READING_SHARE: u64 = 4;
+/// Of a small memory it is so many slices instead: one reader with what it reads ahead, and a little more.
+const READING_SLICES_MIN: u64 = 8;
+
+/// What [`Engine::bytes_reading_max`] is, of so much memory for slices.
+pub(super) fn bytes_reading_max(budget_bytes: u64, slice_bytes: usize) -> u64 {
+    (budget_bytes / READING_SHARE).max(READING_SLICES_MIN * record_bytes(slice_bytes) as u64)
+}
 
 /// All of the SSD tier but its writers.
 pub(crate) struct Engine {
@@ -38,8 +50,8 @@ pub(crate) struct Engine {
     pub(super) counters: Counters,
     /// Told when less waits to be written.
     pub(super) written: Notify,
-    /// Reads under way at once on a device: more are misses, so that a slow device holds a quarter of the memory at most and nobody waits long.
-    pub(super) depth_max: u64,
+    /// Memory that reads under way have on a device: what would be more is a miss, so that a device which hangs does not get hold of all there is.
+    pub(super) bytes_reading_max: u64,
     pub(super) restoring: tokio::sync::Mutex<()>,
     /// Told when a device was given up or taken back, which must be written down.
     pub(super) verdicts: watch::Sender<()>,
@@ -163,6 +175,12 @@ impl Engine {
     pub(super) fn file_written(&self, hash: u64, place: Place, from: Option<Place>) {
         match from {
             Some(from) if self.index.replace(hash, from, place) => self.moved(Some(from), place),
+    /// Whether a device may be asked for so many bytes more.
+    pub(super) fn has_room_to_read(&self, volume: &Volume, bytes: usize) -> bool {
+        let file = &volume.file;
+        file.depth() < DEPTH_MAX && file.bytes_reading() + bytes as u64 <= self.bytes_reading_max
+    }
+
             Some(_) => {}
             None => self.file(hash, place, |_| false),
         }

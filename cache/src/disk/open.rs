@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     DeviceConfig, Disk, DiskConfig,
     device::{self, Fault, SEGMENTS_MIN, Volume},
-    engine::{Counters, Engine},
+    engine::{Counters, Engine, bytes_reading_max},
     index::{DEVICES_MAX, Index, SEGMENTS_MAX},
     io::{DeviceFile, Io},
     layout::{SEGMENTS_AT, Superblock},
@@ -83,7 +83,7 @@ impl Disk {
             devices: config.devices.iter().map(|_| Arc::default()).collect(),
             sequence: AtomicU64::new(first_sequence()),
             counters: Counters::default(),
-            depth_max: (budget_bytes / 4 / slice_bytes as u64).clamp(64, 256),
+            bytes_reading_max: bytes_reading_max(budget_bytes, slice_bytes),
             written: Notify::new(),
             restoring: tokio::sync::Mutex::default(),
             verdicts: watch::Sender::default(),

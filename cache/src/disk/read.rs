@@ -6,7 +6,7 @@
 use std::{ops::Range, sync::Arc};
 
 use super::{
-    Loaded,
+    Disk, Loaded,
     device::{self, Fault, Volume},
     engine::Engine,
     index::Place,
@@ -45,14 +45,14 @@ impl From<Flaw> for Unfit {
 
 impl Engine {
     pub(super) async fn load(&self, wanted: Wanted<'_>, permit: Permit) -> Option<Loaded> {
-        let volume = self.volume_with_room(&wanted)?;
+        let volume = self.volume_with_room(&wanted, usize::from(wanted.place.pages()) * PAGE)?;
         let loaded = self.load_whole(&volume, &wanted, permit).await;
         self.judge(&volume, &wanted, loaded)
     }
 
-    fn volume_with_room(&self, wanted: &Wanted<'_>) -> Option<Arc<Volume>> {
+    fn volume_with_room(&self, wanted: &Wanted<'_>, bytes: usize) -> Option<Arc<Volume>> {
         let volume = self.devices[wanted.place.device()].volume()?;
-        if volume.file.depth() >= self.depth_max {
+        if !self.has_room_to_read(&volume, bytes) {
             self.counters.busy.add(1);
             return None;
         }
@@ -77,7 +77,7 @@ impl Engine {
 
     /// Reads the checked pieces around `range`; gives them, and where in them the range begins.
     pub(super) async fn load_part(&self, wanted: Wanted<'_>, range: Range<usize>, permit: Permit) -> Option<(Arc<Slab>, usize)> {
-        let volume = self.volume_with_room(&wanted)?;
+        let volume = self.volume_with_room(&wanted, HEAD_BYTES + Disk::part_bytes(&range))?;
         let loaded = self.load_pieces(&volume, &wanted, range, permit).await;
         self.judge(&volume, &wanted, loaded)
     }

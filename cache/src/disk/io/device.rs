@@ -93,6 +93,11 @@ impl DeviceFile {
         self.counters.depth.load(Ordering::Relaxed)
     }
 
+    /// Bytes of memory that reads under way have, also where nobody waits for them any more.
+    pub(crate) fn bytes_reading(&self) -> u64 {
+        self.counters.bytes_reading.load(Ordering::Relaxed)
+    }
+
     /// What was counted since it was opened.
     pub(crate) fn counts(&self) -> DeviceCounts {
         self.counters.snapshot()
@@ -142,6 +147,7 @@ pub(crate) struct DeviceCounts {
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) depth: AtomicU64,
+    pub(super) bytes_reading: AtomicU64,
     pub(super) bytes_read: AtomicU64,
     pub(super) bytes_written: AtomicU64,
     pub(super) errors: AtomicU64,

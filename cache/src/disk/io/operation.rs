@@ -59,7 +59,7 @@ impl Operation {
         let (reply, outcome) = oneshot::channel();
         let operation = Self {
             kind,
-            under_way: UnderWay::new(device),
+            under_way: UnderWay::new(device, if kind == Kind::Read { buf.len() } else { 0 }),
             at,
             rest: 0..buf.len(),
             buf,
@@ -76,7 +76,7 @@ impl Operation {
     }
 
     pub(super) fn device(&self) -> &Arc<DeviceFile> {
-        &self.under_way.0
+        &self.under_way.device
     }
 
     /// Where on the device the rest is.
@@ -145,7 +145,7 @@ impl Operation {
         let reply = self.reply.take();
         let (kind, began) = (self.kind, self.began);
         let Self { under_way, buf, place, .. } = self;
-        under_way.0.counters.count(kind, began, outcome.is_ok());
+        under_way.device.counters.count(kind, began, outcome.is_ok());
         drop((under_way, place));
         if let Some(reply) = reply {
             // Nobody may be there any more; then the buffer is dropped here.
@@ -178,18 +178,24 @@ impl super::device::Counters {
     }
 }
 
-/// Counted in its device's depth.
-struct UnderWay(Arc<DeviceFile>);
+/// Counted as under way on its device.
+struct UnderWay {
+    device: Arc<DeviceFile>,
+    bytes_reading: u64,
+}
 
 impl UnderWay {
-    fn new(device: &Arc<DeviceFile>) -> Self {
+    fn new(device: &Arc<DeviceFile>, bytes_reading: usize) -> Self {
+        let bytes_reading = bytes_reading as u64;
         device.counters.depth.fetch_add(1, Ordering::Relaxed);
-        Self(device.clone())
+        device.counters.bytes_reading.fetch_add(bytes_reading, Ordering::Relaxed);
+        Self { device: device.clone(), bytes_reading }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.counters.depth.fetch_sub(1, Ordering::Relaxed);
+        self.device.counters.depth.fetch_sub(1, Ordering::Relaxed);
+        self.device.counters.bytes_reading.fetch_sub(self.bytes_reading, Ordering::Relaxed);
     }
 }
