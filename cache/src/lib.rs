@@ -49,11 +49,12 @@ pub use stock::Stocked;
 pub use tiers::verify_offline;
 
 use counters::Counters;
+use disk::NEAR_SLICES;
 use flight::{CameFrom, Flight, Flights, Handle};
 use fly::Pilot;
 use memory::Memory;
 use object::{Known, Objects};
-use purge::Purges;
+use purge::{Note, Purges};
 use slab::{Budget, Permit};
 use ssd::{Place, SliceName, Ssd};
 
@@ -274,7 +275,7 @@ impl Cache {
     /// When it cannot be written down; it holds all the same until the process ends.
     pub async fn purge(&self, purge: Purge) -> std::io::Result<()> {
         let number = self.0.objects.purge(purge.clone());
-        self.0.write_down(purge, number, true).await
+        self.0.write_down(Note::Purge(purge), number, true).await
     }
 
     /// Counters since start, and sizes now.
@@ -349,12 +350,11 @@ impl Shared {
     /// Of an object of which nothing is known, a slice that is on SSD, where the `hinted` one is not: it tells which version the source must have
     /// for the others to be right. So far around the hint and from the beginning it is looked for.
     fn other_on_ssd(&self, key: &str, hinted: u64) -> Option<u64> {
-        const LOOKED_FOR: u64 = 64;
         if self.ssd.is_none() || self.is_on_ssd(SliceName { key, index: hinted }) {
             return None;
         }
-        let near = hinted.saturating_sub(LOOKED_FOR)..hinted.saturating_add(LOOKED_FOR);
-        near.chain(0..LOOKED_FOR).find(|index| self.is_on_ssd(SliceName { key, index: *index }))
+        let near = hinted.saturating_sub(NEAR_SLICES)..hinted.saturating_add(NEAR_SLICES);
+        near.chain(0..NEAR_SLICES).find(|index| self.is_on_ssd(SliceName { key, index: *index }))
     }
 
     /// So little memory is left that it is for those who wait, in small pieces: readers give way to each other.
@@ -388,38 +388,41 @@ impl Shared {
 
     /// The source vouches for `generation`, which was asked for at purge number `number`.
     fn learn(self: &Arc<Self>, key: &Arc<str>, generation: Arc<Generation>, number: u64, stale: Option<&Known>) -> Known {
-        let learnt = self.objects.learn(key, generation, number, stale, |old| self.may_be_on_ssd(key, old));
-        if let Some(number) = learnt.purged {
-            self.write_down_soon(key, number);
+        let may_outlast = |old: Option<&Known>| old.map_or_else(|| self.may_be_on_ssd(key), |_| self.may_outlast(key));
+        let learnt = self.objects.learn(key, generation, number, stale, may_outlast);
+        if let Some((note, number)) = learnt.noted {
+            self.write_down_soon(note, number);
         }
         learnt.known
     }
 
     /// The source does not have `gone` any more, or nothing where nothing was known.
     fn forget(self: &Arc<Self>, flight: &Flight, gone: Option<&Known>) {
-        let may_outlast = match gone {
-            Some(gone) => self.may_be_on_ssd(&flight.key, gone),
-            None => self.is_on_ssd(flight.slice()) || self.is_on_ssd(SliceName { index: 0, ..flight.slice() }),
-        };
+        let may_outlast = if gone.is_some() { self.may_outlast(&flight.key) } else { self.may_be_on_ssd(&flight.key) };
         if let Some(number) = self.objects.forget(&flight.key, gone, may_outlast) {
-            self.write_down_soon(&flight.key, number);
+            self.write_down_soon(Note::Purge(Purge::Object(flight.key.to_string())), number);
         }
     }
 
-    /// Whether there may be slices on SSD that would be found after a restart. So many are looked for; a larger object is taken to have some.
-    fn may_be_on_ssd(&self, key: &str, known: &Known) -> bool {
-        const LOOKED_FOR_MAX: u64 = 256;
-        let slices = known.generation.length.div_ceil(self.config.slice_bytes as u64).max(1);
-        let is_found = || slices > LOOKED_FOR_MAX || (0..slices).any(|index| self.is_on_ssd(SliceName { key, index }));
-        self.ssd.as_ref().is_some_and(|ssd| !ssd.sees_all() || is_found())
+    /// Whether there may be slices of an object that was known on SSD which would be found after a restart; also on a device that is away, and on
+    /// their way there.
+    fn may_outlast(&self, key: &str) -> bool {
+        self.ssd.as_ref().is_some_and(|ssd| !ssd.sees_all() || ssd.may_hold(key))
     }
 
-    /// The same for an object that its source has no more, where nobody waits for it.
-    fn write_down_soon(self: &Arc<Self>, key: &str, number: u64) {
-        let (shared, purge) = (self.clone(), Purge::Object(key.to_owned()));
+    /// Whether there may be slices of an object on SSD, as far as can be seen now.
+    fn may_be_on_ssd(&self, key: &str) -> bool {
+        self.ssd.as_ref().is_some_and(|ssd| ssd.may_hold(key))
+    }
+
+    /// Writes down what came of a fill, where nobody waits for it. A doubt may be lost with the machine's power, as it is only one of many that would
+    /// have to go wrong then.
+    fn write_down_soon(self: &Arc<Self>, note: Note, number: u64) {
+        let shared = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = shared.write_down(purge.clone(), number, true).await {
-                tracing::warn!(%purge, %error, "a purge holds only until this process ends");
+            let must_last = matches!(note, Note::Purge(_));
+            if let Err(error) = shared.write_down(note.clone(), number, must_last).await {
+                tracing::warn!(%error, "{note} holds only until this process ends");
             }
         });
     }

@@ -14,7 +14,7 @@ use std::{
 use foyer_memory::{Cache, CacheBuilder, LruConfig};
 use parking_lot::Mutex;
 
-use crate::purge::{Purge, Purges};
+use crate::purge::{Note, Purge, Purges};
 
 /// Everything that is the same for all slices of one version of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,11 @@ impl Vouched {
         Self { at, noted: Instant::now(), past: at.elapsed().unwrap_or(Duration::MAX) }
     }
 
+    /// So long ago that nothing is fresh of it.
+    pub(crate) fn never() -> Self {
+        Self { at: SystemTime::UNIX_EPOCH, noted: Instant::now(), past: Duration::MAX }
+    }
+
     fn ago(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.noted).saturating_add(self.past)
     }
@@ -97,8 +102,8 @@ impl Known {
 /// What came of filing a version.
 pub(crate) struct Learnt {
     pub(crate) known: Known,
-    /// The number of the purge that the version before it was given.
-    pub(crate) purged: Option<u64>,
+    /// What this says of versions before it, to be written down, and its number.
+    pub(crate) noted: Option<(Note, u64)>,
 }
 
 /// The current generation of each object. What is forgotten for want of room is learnt again from the source.
@@ -134,14 +139,14 @@ impl Objects {
     /// are known, or that were `stale`, keep their id, and so their slices.
     ///
     /// What a purge covers meanwhile is good for those who asked before the purge, and is not filed. Where another version was known that
-    /// `may_outlast` this run, that is a purge of it.
+    /// `may_outlast` this run, that is a purge of it; where none was known and one may, it is doubted.
     pub(crate) fn learn(
         &self,
         key: &Arc<str>,
         generation: Arc<Generation>,
         number: u64,
         stale: Option<&Known>,
-        may_outlast: impl FnOnce(&Known) -> bool,
+        may_outlast: impl FnOnce(Option<&Known>) -> bool,
     ) -> Learnt {
         let _filing = self.filing.lock();
         let current = self.known(key);
@@ -149,24 +154,37 @@ impl Objects {
         let id = same.map_or_else(|| self.next_id(), |same| same.id);
         let mut known = Known { id, generation, number, vouched: Vouched::now() };
         if self.is_purged(key, &known) {
-            return Learnt { known, purged: None };
+            return Learnt { known, noted: None };
         }
-        let replaced = current.as_ref().or(stale).filter(|old| old.id != id);
-        let purged = replaced.is_some_and(may_outlast).then(|| self.purges.add(Purge::Object(key.to_string())));
-        // What replaces it is not covered by this purge, and by any later one.
-        known.number = purged.unwrap_or(number);
+        let noted = match current.as_ref().or(stale) {
+            Some(old) if old.id == id => None,
+            Some(old) => may_outlast(Some(old)).then(|| {
+                let purge = Purge::Object(key.to_string());
+                (Note::Purge(purge.clone()), self.purges.add(purge))
+            }),
+            None => may_outlast(None).then(|| (Note::Doubt(Some(key.to_string())), self.purges.doubt(key))),
+        };
+        // What is learnt now is after it, and before any later one.
+        known.number = noted.as_ref().map_or(number, |(_, number)| *number);
         self.table.insert(key.clone(), known.clone());
-        Learnt { known, purged }
+        Learnt { known, noted }
     }
 
-    /// A version that was read from a device, to be filed if it is fresh and nothing newer is known. `None` if it is worth nothing: purged, or
-    /// replaced by another.
-    pub(crate) fn recall(&self, key: &Arc<str>, generation: Generation, number: u64, vouched_at: SystemTime) -> Option<Known> {
+    /// A version that was read from a device, to be filed if it is fresh and nothing newer is known; what is doubted is not fresh, whenever it was
+    /// vouched for. `None` if it is worth nothing: purged, or replaced by another.
+    pub(crate) fn recall(
+        &self,
+        key: &Arc<str>,
+        generation: Generation,
+        number: u64,
+        vouched_at: Option<SystemTime>,
+    ) -> Option<Known> {
         let _filing = self.filing.lock();
         if let Some(current) = self.known(key) {
             return current.same_bytes(&generation).then_some(current);
         }
-        let vouched = Vouched::written_down(vouched_at);
+        let vouched_at = vouched_at.filter(|_| !self.purges.doubts(key, number));
+        let vouched = vouched_at.map_or_else(Vouched::never, Vouched::written_down);
         let known = Known { id: self.next_id(), generation: Arc::new(generation), number, vouched };
         if self.is_purged(key, &known) {
             return None;

@@ -3,6 +3,9 @@
 //! Nothing is looked for and nothing is deleted. A purge has a number; what was learnt before it and is covered by it is not found any
 //! more. So a purge costs the same however many slices it hits, holds for the next request, and holds for fills that are under way, since
 //! they carry the number that was current when they began.
+//!
+//! A *doubt* is weaker and has a number, too: of this object there may be an older version on some device, so what was learnt before it is asked
+//! about before it is believed to be the current one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -36,6 +39,27 @@ impl fmt::Display for Purge {
     }
 }
 
+/// What is written down to outlast a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Note {
+    Purge(Purge),
+    /// Of this object, or of all.
+    Doubt(Option<String>),
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Purge(purge) => write!(f, "the purge of {purge}"),
+            Self::Doubt(Some(key)) => write!(f, "the doubt of object {key}"),
+            Self::Doubt(None) => f.write_str("the doubt of all"),
+        }
+    }
+}
+
+/// As many doubts are remembered one by one. Beyond, the older half becomes one doubt of everything that was learnt before it.
+pub(crate) const DOUBTS_MAX: usize = 16_384;
+
 /// As many purges are remembered one by one. Beyond, the older half becomes one purge of everything that was learnt before it.
 pub(crate) const PURGES_MAX: usize = 16_384;
 
@@ -44,6 +68,13 @@ pub(crate) const PURGES_MAX: usize = 16_384;
 pub(crate) struct Purges {
     number: AtomicU64,
     known: RwLock<Known>,
+    doubted: RwLock<Doubted>,
+}
+
+#[derive(Default)]
+struct Doubted {
+    all: u64,
+    objects: HashMap<String, u64>,
 }
 
 #[derive(Default)]
@@ -78,10 +109,35 @@ impl Purges {
         number
     }
 
-    /// Brings back a purge of a former run.
-    pub(crate) fn recall(&self, purge: Purge, number: u64) {
-        self.known.write().note(purge, number);
+    /// A number that nothing learnt so far has.
+    pub(crate) fn next(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    /// Brings back what a former run has written down.
+    pub(crate) fn recall(&self, note: Note, number: u64) {
+        match note {
+            Note::Purge(purge) => self.known.write().note(purge, number),
+            Note::Doubt(key) => self.doubted.write().note(key, number),
+        }
         self.continue_after(number);
+    }
+
+    /// From now on what was learnt of the object is doubted. Says the doubt's number.
+    pub(crate) fn doubt(&self, key: &str) -> u64 {
+        let mut doubted = self.doubted.write();
+        let number = self.next();
+        doubted.note(Some(key.to_owned()), number);
+        number
+    }
+
+    /// Whether what was learnt of the object at `number` may have been replaced since.
+    pub(crate) fn doubts(&self, key: &str, number: u64) -> bool {
+        if number >= self.now() {
+            return false;
+        }
+        let doubted = self.doubted.read();
+        doubted.all > number || doubted.objects.get(key).is_some_and(|since| *since > number)
     }
 
     /// Whether what was learnt at `number` must not be served any more.
@@ -103,25 +159,37 @@ impl Purges {
         known.retain(|number| number > oldest);
         // What turns up later all the same, from a device that is not there now, is covered by one purge of everything.
         known.all = known.all.max(oldest);
+        drop(known);
+        // Purged is more than doubted.
+        self.doubted.write().objects.retain(|_, number| *number > oldest);
     }
 
     /// About what a journal of them takes, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         let known = self.known.read();
+        let doubted = self.doubted.read();
         let names = known.objects.keys().chain(known.tags.keys()).chain(known.prefixes.values().flat_map(HashMap::keys));
-        names.map(|name| name.len() as u64 + 40).sum::<u64>() + 128
+        names.chain(doubted.objects.keys()).map(|name| name.len() as u64 + 40).sum::<u64>() + 128
     }
 
-    /// All of them, to be written down.
-    pub(crate) fn list(&self) -> Vec<(Purge, u64)> {
-        let known = self.known.read();
+    /// All of them and all doubts, to be written down.
+    pub(crate) fn list(&self) -> Vec<(Note, u64)> {
+        let (known, doubted) = (self.known.read(), self.doubted.read());
         let prefixes = known.prefixes.values().flatten();
         let all = (known.all > 0).then_some((Purge::All, known.all));
-        all.into_iter()
+        let purges = all
+            .into_iter()
             .chain(known.objects.iter().map(|(key, number)| (Purge::Object(key.clone()), *number)))
             .chain(prefixes.map(|(prefix, number)| (Purge::Prefix(prefix.clone()), *number)))
-            .chain(known.tags.iter().map(|(tag, number)| (Purge::Tag(tag.clone()), *number)))
-            .collect()
+            .chain(known.tags.iter().map(|(tag, number)| (Purge::Tag(tag.clone()), *number)));
+        let all = (doubted.all > 0).then_some((Note::Doubt(None), doubted.all));
+        let doubts = doubted.objects.iter().map(|(key, number)| (Note::Doubt(Some(key.clone())), *number));
+        purges.map(|(purge, number)| (Note::Purge(purge), number)).chain(all).chain(doubts).collect()
+    }
+
+    /// Objects that are doubted one by one.
+    pub(crate) fn doubted(&self) -> usize {
+        self.doubted.read().objects.len()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -162,6 +230,24 @@ impl Known {
         let middle = *middle;
         self.all = self.all.max(middle);
         self.retain(|number| number >= middle);
+    }
+}
+
+impl Doubted {
+    fn note(&mut self, key: Option<String>, number: u64) {
+        let place = match key {
+            None => &mut self.all,
+            Some(key) => self.objects.entry(key).or_default(),
+        };
+        *place = number.max(*place);
+        if self.objects.len() > DOUBTS_MAX {
+            let mut numbers: Vec<u64> = self.objects.values().copied().collect();
+            let half = numbers.len() / 2;
+            let (_, middle, _) = numbers.select_nth_unstable(half);
+            self.all = self.all.max(*middle);
+            let all = self.all;
+            self.objects.retain(|_, number| *number > all);
+        }
     }
 }
 
@@ -208,5 +294,24 @@ mod tests {
         assert!(purges.covers("/0", &[], 0) && purges.covers("/never purged", &[], 0));
         assert!(!purges.covers("/never purged", &[], purges.now() - 1), "what is young stays");
         assert!(purges.covers(&format!("/{PURGES_MAX}"), &[], purges.now() - 1));
+    }
+
+    #[test]
+    fn a_doubt_is_of_what_was_learnt_before_it_and_too_many_become_one_of_everything_older() {
+        let purges = Purges::default();
+        let number = purges.doubt("/a");
+        assert!(purges.doubts("/a", 0) && !purges.doubts("/a", number) && !purges.doubts("/b", 0));
+        assert!(!purges.covers("/a", &[], 0), "it may still be served, once somebody was asked");
+        for n in 0..DOUBTS_MAX {
+            purges.doubt(&format!("/{n}"));
+        }
+        assert!(purges.doubted() <= DOUBTS_MAX / 2 + 1);
+        assert!(purges.doubts("/a", 0) && purges.doubts("/never doubted", 0));
+        assert!(!purges.doubts("/never doubted", purges.now() - 1), "what is young stays");
+        assert!(purges.doubts(&format!("/{}", DOUBTS_MAX - 1), purges.now() - 1));
+        let recalled = Purges::default();
+        purges.list().into_iter().for_each(|(note, number)| recalled.recall(note, number));
+        assert_eq!((recalled.now(), recalled.doubted()), (purges.now(), purges.doubted()));
+        assert!(recalled.doubts("/never doubted", 0));
     }
 }

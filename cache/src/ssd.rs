@@ -50,6 +50,15 @@ impl Ssd {
         }
     }
 
+    /// See [`Disk::may_hold`].
+    pub(crate) fn may_hold(&self, key: &str) -> bool {
+        match self {
+            Self::Engine(disk) => disk.may_hold(key),
+            #[cfg(test)]
+            Self::Double(double) => double.may_hold(key),
+        }
+    }
+
     /// See [`Disk::load`].
     pub(crate) async fn load(
         &self,

@@ -76,6 +76,8 @@ pub struct DiskStats {
     pub purges: u64,
     /// Each device.
     pub devices: Vec<DeviceStats>,
+    /// Objects of which an older version may be on a device, so that what is found of them there is asked about first.
+    pub doubts: u64,
 }
 
 impl DiskStats {

@@ -3,7 +3,11 @@
 use std::{io, path::Path, sync::Arc};
 
 use crate::{
-    Cache, Config, DiskConfig, DiskError, DiskStats, Purge, Shared, Verified, disk::Disk, purge::Purges, slab::Budget, ssd::Ssd,
+    Cache, Config, DiskConfig, DiskError, DiskStats, Shared, Verified,
+    disk::Disk,
+    purge::{Note, Purges},
+    slab::Budget,
+    ssd::Ssd,
 };
 
 impl Cache {
@@ -68,11 +72,11 @@ impl Shared {
         }
     }
 
-    /// Makes a purge outlast a restart, and a loss of power if it `must_last`.
-    pub(crate) async fn write_down(&self, purge: Purge, number: u64, must_last: bool) -> io::Result<()> {
+    /// Makes a purge or a doubt outlast a restart, and a loss of power if it `must_last`.
+    pub(crate) async fn write_down(&self, note: Note, number: u64, must_last: bool) -> io::Result<()> {
         // RAM alone has nothing that could come back.
         let Some(disk) = self.disk().cloned() else { return Ok(()) };
-        let written = tokio::task::spawn_blocking(move || disk.note_purge(&purge, number, must_last)).await;
+        let written = tokio::task::spawn_blocking(move || disk.note(&note, number, must_last)).await;
         written.map_err(io::Error::other)?
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Device {
     serves: AtomicBool,
     /// Records and footers that were not what was written, since it was taken up.
     corrupt: AtomicU32,
+    /// See [`Self::doubted`].
+    doubted: AtomicU64,
     /// What of the content on demand stays.
     policy: Mutex<Option<Policy>>,
 }
@@ -140,6 +142,15 @@ impl Device {
 
     pub(crate) fn stays_given_up(&self, verdict: GivenUp) {
         *self.given_up.lock() = Some(verdict);
+    }
+
+    /// What was learnt before this purge number may have been replaced while the device was away.
+    pub(crate) fn doubted(&self) -> u64 {
+        self.doubted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn doubt_before(&self, number: u64) {
+        self.doubted.store(number, Ordering::Relaxed);
     }
 
     /// Asks the policy of the device as it is open now.
@@ -255,10 +266,11 @@ pub(crate) async fn open_superblock(
     limit: Duration,
 ) -> Result<(Superblock, bool), Fault> {
     let mut is_blank = true;
-    for at in SUPERBLOCK_AT {
+    let mut copies = [const { None }; SUPERBLOCK_AT.len()];
+    for (at, copy) in SUPERBLOCK_AT.into_iter().zip(&mut copies) {
         let page = read_pages(io, file, at, 1, limit).await?;
         match Superblock::from_page(page.as_slice()) {
-            Ok(found) if is_ours(&found, &wanted) => return Ok((found, false)),
+            Ok(superblock) => *copy = Some(superblock),
             Err(Unreadable::Magic) => is_blank &= Superblock::is_blank(page.as_slice()),
             // Torn, or of another version: begun anew.
             Err(_) => {}
@@ -269,6 +281,7 @@ pub(crate) async fn open_superblock(
         for (at, _) in SUPERBLOCK_AT.into_iter().zip(&copies).filter(|(_, copy)| copy.as_ref() != Some(&found)) {
             write_superblock(io, file, at, &found, limit).await?;
         }
+        return Ok((found, false));
     }
     if !is_blank {
         let reason =
@@ -276,19 +289,12 @@ pub(crate) async fn open_superblock(
         return Err(Fault::Unusable(reason.into()));
     }
     // What an earlier life left must not be taken for this one's.
-    let mut copies = [const { None }; SUPERBLOCK_AT.len()];
-    for (at, copy) in SUPERBLOCK_AT.into_iter().zip(&mut copies) {
+    for at in SUPERBLOCK_AT {
         write_superblock(io, file, at, &wanted, limit).await?;
     }
     Ok((wanted, true))
 }
 
-fn is_ours(found: &Superblock, wanted: &Superblock) -> bool {
-    found.set == wanted.set
-        && found.segment_bytes == wanted.segment_bytes
-        && found.segments == wanted.segments
-        && found.slice_bytes == wanted.slice_bytes
-}
 async fn write_superblock(
     io: &Io,
     file: &Arc<DeviceFile>,
@@ -300,3 +306,9 @@ async fn write_superblock(
     sync(io, file, limit).await
 }
 
+fn is_ours(found: &Superblock, wanted: &Superblock) -> bool {
+    found.set == wanted.set
+        && found.segment_bytes == wanted.segment_bytes
+        && found.segments == wanted.segments
+        && found.slice_bytes == wanted.slice_bytes
+}

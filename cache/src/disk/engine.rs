@@ -14,9 +14,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::{
     DiskConfig,
     device::{Device, Volume},
+    far::{Far, Tag},
     index::{Index, Place},
     io::Io,
-    layout::PAGE,
+    layout::{Entry, PAGE},
     state::State,
 };
 use crate::{counters::Counter, purge::Purges, slab::record_bytes};
@@ -44,6 +45,7 @@ pub(crate) struct Engine {
     pub(super) seed: u64,
     pub(super) set: [u8; 16],
     pub(super) index: Index,
+    pub(super) far: Far,
     pub(super) devices: Vec<Arc<Device>>,
     /// The next segment's.
     pub(super) sequence: AtomicU64,
@@ -144,7 +146,15 @@ impl Engine {
     /// What a slice is filed under.
     pub(super) fn hash(&self, key: &str, index: u64) -> u64 {
         // The second round spreads the slices of one object.
-        xxh3_64_with_seed(&index.to_le_bytes(), xxh3_64_with_seed(key.as_bytes(), self.seed))
+        xxh3_64_with_seed(&index.to_le_bytes(), self.hash_of_object(key))
+    }
+
+    pub(super) fn hash_of_object(&self, key: &str) -> u64 {
+        xxh3_64_with_seed(key.as_bytes(), self.seed)
+    }
+
+    pub(super) fn tag(&self, key: &str, index: u64) -> Tag {
+        Tag::of(self.hash_of_object(key), index)
     }
 
     /// How long a device may take.
@@ -165,16 +175,6 @@ impl Engine {
         Some(place)
     }
 
-    /// Files a record that was found in the life `sequence` of its segment, unless a younger one is known.
-    pub(super) fn file_found(&self, hash: u64, place: Place, sequence: u64) {
-        self.file(hash, place, |old| self.sequence_of(old) > sequence);
-    }
-
-    /// Files a record that has been written. One that was written again only takes the place of what was read, `from`: if that is not there any more,
-    /// somebody wrote a newer one, or it was found to be wrong.
-    pub(super) fn file_written(&self, hash: u64, place: Place, from: Option<Place>) {
-        match from {
-            Some(from) if self.index.replace(hash, from, place) => self.moved(Some(from), place),
     /// Whether a device may be asked for so many bytes more.
     pub(super) fn has_room_to_read(&self, volume: &Volume, bytes: usize) -> bool {
         let file = &volume.file;
@@ -182,7 +182,19 @@ impl Engine {
     }
 
             Some(_) => {}
-            None => self.file(hash, place, |_| false),
+    /// Files a record that was found in the life `sequence` of its segment, unless a younger one is known.
+    pub(super) fn file_found(&self, entry: &Entry, place: Place, sequence: u64) {
+        self.far.note(entry.tag);
+        self.file(entry.hash, place, |old| self.sequence_of(old) > sequence);
+    }
+
+    /// Files a record that has been written. One that was written again only takes the place of what was read, `from`: if that is not there any more,
+    /// somebody wrote a newer one, or it was found to be wrong.
+    pub(super) fn file_written(&self, entry: &Entry, place: Place, from: Option<Place>) {
+        self.far.note(entry.tag);
+        match from {
+            Some(from) if self.index.replace(entry.hash, from, place) => self.moved(Some(from), place),
+            None => self.file(entry.hash, place, |_| false),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crc_fast::{CrcAlgorithm, Digest, checksum};
 
+use super::far::Tag;
 use crate::{
     Generation,
     slab::{HEAD_BYTES, UNIT_BYTES},
@@ -299,6 +300,8 @@ pub(crate) struct Entry {
     pub(crate) pages: u16,
     /// What the index knew of its popularity when the footer was written.
     pub(crate) hits: u8,
+    /// Its object's, if the slice is far from the beginning.
+    pub(super) tag: Tag,
 }
 
 /// What a segment holds: its last pages, written once, when it is full.
@@ -327,6 +330,7 @@ impl Footer {
             out[8..10].copy_from_slice(&entry.page.to_le_bytes());
             out[10..12].copy_from_slice(&entry.pages.to_le_bytes());
             out[12] = entry.hits;
+            out[13..16].copy_from_slice(&entry.tag.to_bytes());
         }
         let trailer = &mut bytes[trailer_at..];
         let mut out = Out { page: trailer, at: PREAMBLE_BYTES, overflowed: false };
@@ -357,6 +361,7 @@ impl Footer {
             page: u16::from_le_bytes([bytes[8], bytes[9]]),
             pages: u16::from_le_bytes([bytes[10], bytes[11]]),
             hits: bytes[12],
+            tag: Tag::from_bytes([bytes[13], bytes[14], bytes[15]]),
         };
         let entries = bytes.chunks_exact(ENTRY_BYTES).take(count).map(entry).collect();
         Ok(Self { life, oldest, newest, entries })
@@ -511,7 +516,13 @@ mod tests {
     }
 
     fn footer(count: u16) -> Footer {
-        let entry = |n| Entry { hash: u64::from(n) << 40, page: n + 1, pages: 1, hits: n as u8 };
+        let entry = |n| Entry {
+            hash: u64::from(n) << 40,
+            page: n + 1,
+            pages: 1,
+            hits: n as u8,
+            tag: Tag::of(u64::from(n) << 40, u64::from(n)),
+        };
         Footer { life: Life { device: [1; 16], sequence: 9 }, oldest: 2, newest: 5, entries: (0..count).map(entry).collect() }
     }
 

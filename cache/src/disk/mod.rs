@@ -6,8 +6,10 @@
 
 mod device;
 mod engine;
+mod far;
 mod index;
 mod io;
+mod journal;
 mod layout;
 mod open;
 mod read;
@@ -32,11 +34,13 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    DeviceState, DeviceStats, DiskStats, Generation, Purge, Verified,
+    DeviceState, DeviceStats, DiskStats, Generation, Verified,
+    purge::Note,
     slab::{Permit, Slab},
 };
 use engine::{Engine, Queued, Refusal};
 pub(crate) use index::Place;
+pub(crate) use far::NEAR_SLICES;
 use layout::CHECKED_BYTES;
 use read::Wanted;
 use thread::Thread;
@@ -98,8 +102,8 @@ pub enum IoChoice {
 pub(crate) struct Loaded {
     /// What the slice belongs to.
     pub(crate) generation: Generation,
-    /// When the source last vouched for it, as far as is written down.
-    pub(crate) vouched_at: SystemTime,
+    /// When the source last vouched for it, as far as is written down; `None` if it may have been replaced since.
+    pub(crate) vouched_at: Option<SystemTime>,
     /// The purge number that it was learnt at.
     pub(crate) number: u64,
     /// All of its bytes.
@@ -159,6 +163,11 @@ impl Disk {
 
     /// Reads the whole slice under `permit`, which must cover a whole slice. `None` if it is not there after all, is not what was
     /// expected (another validator or length, where `expected` is given), was purged, or cannot be read: then it is as if it had never been.
+    /// Whether any slice of the object may be on a device that serves, of whichever version. In vain now and then.
+    pub(crate) fn may_hold(&self, key: &str) -> bool {
+        (0..NEAR_SLICES).any(|index| self.contains(key, index)) || self.engine.far.may_have(self.engine.hash_of_object(key))
+    }
+
     pub(crate) async fn load(
         &self,
         key: &str,
@@ -230,9 +239,12 @@ impl Disk {
         self.engine.counters.queued.load() == 0 && self.engine.devices.iter().all(|device| device.serves())
     }
 
-    /// Writes a purge down, and, if `must_last`, waits until it would outlast a loss of power. Blocks on a file.
-    pub(crate) fn note_purge(&self, purge: &Purge, number: u64, must_last: bool) -> std::io::Result<()> {
-        self.engine.state.note(&self.engine.purges, purge, number, must_last)
+    /// Writes down a purge or a doubt that holds already, and, if it `must_last`, waits until it would outlast a loss of power. Blocks on a file.
+    ///
+    /// # Errors
+    /// See [`State::note`].
+    pub(crate) fn note(&self, note: &Note, number: u64, must_last: bool) -> std::io::Result<()> {
+        self.engine.state.note(&self.engine.purges, note, number, must_last)
     }
 
     /// Waits until all that was offered is written, seals the segments that are open, and lets go of everything: nothing is found or taken any
@@ -277,6 +289,8 @@ impl Disk {
             self.engine.try_device(at, true).await.map_err(|fault| format!("{} {fault}", path.display()))?;
         self.engine.take_up(at, volume.clone());
         self.engine.remember();
+        // While it was away, what it holds may have been replaced and nobody have known that it held it.
+        self.engine.devices[at].doubt_before(self.engine.purges.next());
         // The writers live as long as this.
         let _ = self.writers[at].send(Job::TakeUp(volume, recovered));
         Ok(())
@@ -288,7 +302,7 @@ impl Disk {
         DiskStats {
             io: engine.io.name(),
             slices: engine.index.len() as u64,
-            index_bytes: engine.index.bytes() as u64,
+            index_bytes: (engine.index.bytes() + engine.far.bytes()) as u64,
             hits: counters.hits.load(),
             misses: counters.misses.load(),
             bytes_hit: counters.bytes_hit.load(),
@@ -303,6 +317,7 @@ impl Disk {
             devices: (0..engine.devices.len()).map(|at| self.device_stats(at)).collect(),
         }
     }
+            doubts: engine.purges.doubted() as u64,
 
     fn device_stats(&self, at: usize) -> DeviceStats {
         let (device, config) = (&self.engine.devices[at], &self.engine.config.devices[at]);

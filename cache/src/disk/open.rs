@@ -24,11 +24,12 @@ use super::{
     DeviceConfig, Disk, DiskConfig,
     device::{self, Fault, SEGMENTS_MIN, Volume},
     engine::{Counters, Engine, bytes_reading_max},
+    far::Far,
     index::{DEVICES_MAX, Index, SEGMENTS_MAX},
     io::{DeviceFile, Io},
     layout::{SEGMENTS_AT, Superblock},
     recover::{Recovered, recover},
-    state::{GivenUp, KnownDevice, State, random},
+    state::{KnownDevice, State, random},
     thread::{FoundDevice, Opened, Thread},
     write::Job,
 };
@@ -80,6 +81,7 @@ impl Disk {
             seed: set.seed,
             set: set.bytes(),
             index: Index::default(),
+            far: Far::default(),
             devices: config.devices.iter().map(|_| Arc::default()).collect(),
             sequence: AtomicU64::new(first_sequence()),
             counters: Counters::default(),
@@ -114,6 +116,7 @@ impl Engine {
         let mut opening = JoinSet::new();
         for (at, config) in self.config.devices.iter().enumerate() {
             let before = known.iter().find(|known| known.path == config.path);
+            self.devices[at].doubt_before(before.map_or(0, |known| known.doubted));
             if let Some(verdict) = before.and_then(|known| known.given_up.clone()) {
                 tracing::warn!(device = %config.path.display(), reason = %verdict.reason, "a device stays given up until an operator takes it back");
                 self.devices[at].stays_given_up(verdict);
@@ -131,6 +134,10 @@ impl Engine {
             match opened {
                 Ok((volume, recovered)) => {
                     oldest = oldest.into_iter().chain(recovered.oldest).min();
+                    if !is_known && recovered.oldest.is_some() {
+                        // It was left out of the configuration for a while, or this directory is older than it.
+                        self.devices[at].doubt_before(self.purges.next());
+                    }
                     self.take_up(at, volume.clone());
                     found.push((at, FoundDevice { volume, recovered }));
                 }
@@ -138,17 +145,25 @@ impl Engine {
                 Err(fault) => return Err(DiskError::Device { path, reason: fault.to_string() }),
             }
         }
-        let given_up: Vec<Option<GivenUp>> = self.devices.iter().map(|device| device.given_up()).collect();
-        let devices = self.config.devices.iter().zip(&given_up);
-        let devices = devices.map(|(config, given_up)| KnownDevice { path: config.path.clone(), given_up: given_up.clone() });
-        let devices = devices.collect();
-        self.state.save(|set| set.devices = devices).map_err(|error| DiskError::State(error.to_string()))?;
-        if given_up.iter().all(Option::is_none) {
+        let devices: Vec<_> = (0..self.devices.len()).map(|at| self.known_device(at)).collect();
+        let all_serve = devices.iter().all(|known| known.given_up.is_none());
+        let saved = self.state.save(|set| {
+            set.purge_number = self.purges.now();
+            set.devices = devices;
+        });
+        saved.map_err(|error| DiskError::State(error.to_string()))?;
+        if all_serve {
             // What a device that was given up holds may be older than any purge.
             let oldest = oldest.unwrap_or_else(|| self.purges.now());
             self.state.shorten(&self.purges, oldest).map_err(|error| DiskError::State(error.to_string()))?;
         }
         Ok(found)
+    }
+
+    /// How a device stands, to be written down.
+    pub(super) fn known_device(&self, at: usize) -> KnownDevice {
+        let device = &self.devices[at];
+        KnownDevice { path: self.config.devices[at].path.clone(), given_up: device.given_up(), doubted: device.doubted() }
     }
 
     pub(super) fn take_up(&self, at: usize, volume: Arc<Volume>) {

@@ -72,6 +72,8 @@ impl Engine {
         self.check_wanted(&head, wanted)?;
         buf.into_writer().expect("it came from one").loaded(head.slice_bytes as usize);
         let RecordHead { generation, vouched_at, number, .. } = head;
+        let is_doubted = number < self.devices[place.device()].doubted();
+        let vouched_at = (!is_doubted).then_some(vouched_at);
         Ok(Loaded { generation, vouched_at, number, slab })
     }
 

@@ -124,8 +124,8 @@ impl Writing {
         Ok(Vec::new())
     }
 
-    /// Writes a record again. `false` if there is no room for it, or it is not right.
-    async fn reinsert(
+    /// Writes a record again if its head is `wanted`. `false` if it is not, has been purged or is not right, or there is no room for it.
+    pub(super) async fn reinsert(
         &mut self,
         volume: &Arc<Volume>,
         known: Place,
@@ -161,7 +161,16 @@ impl Writing {
         }
         self.append(
             volume,
-            Record { hash: entry.hash, pages, hits, number: head.number, class: to, queued: None, from: Some(known) },
+            Record {
+                hash: entry.hash,
+                pages,
+                hits,
+                tag: entry.tag,
+                number: head.number,
+                class: to,
+                queued: None,
+                from: Some(known),
+            },
             buf,
         );
         Ok(true)

@@ -109,7 +109,7 @@ fn file(engine: &Engine, device: usize, volume: &Volume, segment: u32, footer: &
             continue;
         }
         let place = Place::new(device, segment, entry.page, entry.pages, Hits::from_bits(entry.hits));
-        engine.file_found(entry.hash, place, footer.life.sequence);
+        engine.file_found(entry, place, footer.life.sequence);
     }
 }
 
@@ -137,6 +137,7 @@ async fn walk(engine: &Engine, volume: &Arc<Volume>, head: &SegmentHead) -> Resu
             page: u16::try_from(page).expect("a segment has at most 65,536 pages"),
             pages: u16::try_from(pages).expect("below 2,048"),
             hits: 0,
+            tag: engine.tag(&record.key, record.index),
         });
         page += pages;
     }

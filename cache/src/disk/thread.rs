@@ -136,11 +136,8 @@ async fn save_verdicts(engine: &Arc<Engine>) {
     let engine = engine.clone();
     let saving = spawn_blocking(move || {
         let saved = engine.state.save(|set| {
-            for (config, device) in engine.config.devices.iter().zip(&engine.devices) {
-                if let Some(known) = set.devices.iter_mut().find(|known| known.path == config.path) {
-                    known.given_up = device.given_up();
-                }
-            }
+            set.purge_number = engine.purges.now();
+            set.devices = (0..engine.devices.len()).map(|at| engine.known_device(at)).collect();
         });
         if let Err(error) = saved {
             tracing::error!(%error, "how devices stand cannot be written to the state directory");

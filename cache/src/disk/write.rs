@@ -17,6 +17,7 @@ use super::{
     Offer,
     device::{self, Fault, Volume},
     engine::{Engine, Queued, Refusal},
+    far::Tag,
     index::Place,
     layout::{Class, Entry, Footer, Life, PAGE, RecordHead, SegmentHead, checksums},
     recover::Recovered,
@@ -74,6 +75,7 @@ pub(super) struct Record {
     pub(super) number: u64,
     pub(super) class: Class,
     /// What waits until it is written.
+    pub(super) tag: Tag,
     pub(super) queued: Option<Queued>,
     /// Where it was, if it is written again.
     pub(super) from: Option<Place>,
@@ -203,8 +205,8 @@ impl Writing {
         };
         let page = head.to_page().ok_or(Refused::Why(Refusal::Head))?;
         let buf = offer.slab.record(&page).ok_or(Refused::Why(Refusal::Twice))?;
-        let queued = Some(queued);
-        let record = Record { hash, pages, hits: Hits::default(), number: offer.number, class, queued, from: None };
+        let (hits, tag, number) = (Hits::default(), self.engine.tag(&offer.key, offer.index), offer.number);
+        let record = Record { hash, pages, hits, tag, number, class, queued: Some(queued), from: None };
         self.append(&volume, record, buf);
         Ok(())
     }
@@ -225,10 +227,10 @@ impl Writing {
 
     /// Starts the write of a record that there is room for.
     pub(super) fn append(&mut self, volume: &Arc<Volume>, record: Record, buf: IoBuf) {
-        let Record { hash, pages, hits, number, class, queued, from } = record;
+        let Record { hash, pages, hits, tag, number, class, queued, from } = record;
         let open = self.open[class as usize].as_mut().expect("room was made");
         let page = u16::try_from(open.page).expect("a segment has at most 65,536 pages");
-        let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits: hits.bits() };
+        let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits: hits.bits(), tag };
         let (segment, life, at) = (open.number, open.life, volume.at(open.number, open.page));
         open.page += pages;
         open.records += 1;
@@ -266,7 +268,7 @@ impl Writing {
         open.oldest = open.oldest.min(number);
         open.newest = open.newest.max(number);
         let place = Place::new(self.device, segment, entry.page, entry.pages, Hits::from_bits(entry.hits));
-        self.engine.file_written(entry.hash, place, from);
+        self.engine.file_written(&entry, place, from);
         // Only now: who waits for it to be written finds it.
         drop(queued);
     }

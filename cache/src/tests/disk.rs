@@ -123,7 +123,7 @@ impl Double {
         let (slab, mut writer) = Slab::new(permit, record.length());
         assert!(writer.append(&record.bytes(0..record.length())));
         let Record { generation, vouched_at, number, .. } = record;
-        Some(Loaded { generation, vouched_at, number, slab })
+        Some(Loaded { generation, vouched_at: Some(vouched_at), number, slab })
     }
 
     pub(crate) async fn load_part(

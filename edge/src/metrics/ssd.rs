@@ -42,6 +42,7 @@ pub(super) fn write(stats: &DiskStats, page: &mut Page) -> Result<(), prometheus
     }
     let amplification = stats.write_amplification();
     page.gauges(
+        ("larder_edge_doubts", "Objects whose slices on devices are asked about before they are believed.", stats.doubts),
         "larder_edge_ssd_write_amplification",
         "Bytes written to devices per byte of slices taken; none before the first.",
         [],
@@ -166,6 +167,7 @@ pub(crate) mod tests {
 
     #[test]
     fn all_that_the_tier_tells_is_on_the_page() {
+            doubts: 14,
         let mut page = Page::default();
         write(&two_devices(), &mut page).unwrap();
         let text = page.text().unwrap();
@@ -190,6 +192,7 @@ pub(crate) mod tests {
             "larder_edge_device_bytes{device=\"/c/b\"} 100",
             "larder_edge_device_used_bytes{device=\"/dev/a\"} 90",
             "larder_edge_device_planned_bytes{device=\"/dev/a\"} 80",
+            "larder_edge_doubts 14",
             "larder_edge_device_segments{device=\"/dev/a\"} 7",
             "larder_edge_device_depth{device=\"/dev/a\"} 6",
             "larder_edge_device_read_bytes_total{device=\"/dev/a\"} 5",

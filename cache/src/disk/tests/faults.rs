@@ -259,8 +259,7 @@ async fn small_workload(rig: &Rig, recorder: &Recorder) -> Vec<(usize, u64)> {
             sealed.extend((n - 8..=n).map(|n| (steps, n)));
         }
     }
-    let number = rig.purges.add(Purge::Object("/3".into()));
-    rig.disk().note_purge(&Purge::Object("/3".into()), number, true).expect("written");
+    rig.purge(Purge::Object("/3".into()));
     sealed
 }
 

@@ -3,6 +3,7 @@
 use std::{fs::File, os::unix::fs::FileExt, time::Instant};
 
 use super::{
+    far::Tag,
     layout::{Class, Entry, Footer, Life, PAGE, SegmentHead, Superblock},
     state::State,
     *,
@@ -36,7 +37,7 @@ async fn a_million_slices_are_ready_in_about_a_second_and_weigh_less_than_32_byt
         file.write_all_at(&head.to_page(), start).expect("written");
         let entry = |n: u16| {
             let hash = (u64::from(number) * u64::from(SLICES_PER_SEGMENT) + u64::from(n)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            Entry { hash, page: 1 + n * PAGES, pages: PAGES, hits: 0 }
+            Entry { hash, page: 1 + n * PAGES, pages: PAGES, hits: 0, tag: Tag::of(hash, 0) }
         };
         let footer = Footer { life, oldest: 0, newest: 0, entries: (0..SLICES_PER_SEGMENT).map(entry).collect() }.to_bytes();
         file.write_all_at(&footer, start + SEGMENT_BYTES - footer.len() as u64).expect("written");

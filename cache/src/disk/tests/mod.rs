@@ -13,6 +13,7 @@ pub(super) use faults::double_of;
 
 use super::*;
 use crate::{
+    Purge,
     purge::Purges,
     slab::{Budget, Priority},
 };
@@ -69,6 +70,12 @@ impl Rig {
 
     pub(super) fn disk(&self) -> &Disk {
         self.disk.as_ref().expect("open")
+    }
+
+    /// Purges, and writes that down.
+    pub(super) fn purge(&self, purge: Purge) {
+        let number = self.purges.add(purge.clone());
+        self.disk().note(&Note::Purge(purge), number, true).expect("written");
     }
 
     /// Opens again, as after `kill -9`.
