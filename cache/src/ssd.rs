@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use crate::{
     Generation,
-    disk::{self, Disk, Loaded, Offer},
+    disk::{self, Disk, Loaded, Offer, Planned},
     slab::{Permit, Slab},
 };
 
@@ -93,6 +93,24 @@ impl Ssd {
             (Self::Double(double), _) => double.load_part(slice, expected, range, permit).await,
             #[cfg(test)]
             (Self::Engine(_), Place::Double) => None,
+        }
+    }
+
+    /// See [`Disk::is_planned`].
+    pub(crate) fn is_planned(&self, slice: SliceName<'_>) -> Option<bool> {
+        match self {
+            Self::Engine(disk) => disk.is_planned(slice.key, slice.index),
+            #[cfg(test)]
+            Self::Double(double) => double.is_planned(slice),
+        }
+    }
+
+    /// See [`Disk::plan`].
+    pub(crate) async fn plan(&self, key: &Arc<str>, index: u64, generation: &Arc<Generation>) -> Planned {
+        match self {
+            Self::Engine(disk) => disk.plan(key, index, generation).await,
+            #[cfg(test)]
+            Self::Double(double) => double.plan(SliceName { key, index }, generation),
         }
     }
 

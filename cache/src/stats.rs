@@ -70,14 +70,16 @@ pub struct DiskStats {
     pub evictions: u64,
     /// Slices that were written again because they were still wanted.
     pub reinsertions: u64,
+    /// Slices that had come on demand and were written again as planned content.
+    pub planned_again: u64,
     /// Bytes of slices that wait to be written.
     pub bytes_queued: u64,
     /// Purges that may still cover something.
     pub purges: u64,
-    /// Each device.
-    pub devices: Vec<DeviceStats>,
     /// Objects of which an older version may be on a device, so that what is found of them there is asked about first.
     pub doubts: u64,
+    /// Each device.
+    pub devices: Vec<DeviceStats>,
 }
 
 impl DiskStats {

@@ -127,6 +127,7 @@ pub(super) struct Counters {
     pub(super) bytes_admitted: Counter,
     pub(super) evictions: Counter,
     pub(super) reinsertions: Counter,
+    pub(super) planned_again: Counter,
     /// Bytes that wait to be written: a gauge.
     pub(super) queued: Counter,
     refused: [Counter; Refusal::ALL.len()],
@@ -181,7 +182,6 @@ impl Engine {
         file.depth() < DEPTH_MAX && file.bytes_reading() + bytes as u64 <= self.bytes_reading_max
     }
 
-            Some(_) => {}
     /// Files a record that was found in the life `sequence` of its segment, unless a younger one is known.
     pub(super) fn file_found(&self, entry: &Entry, place: Place, sequence: u64) {
         self.far.note(entry.tag);
@@ -194,6 +194,7 @@ impl Engine {
         self.far.note(entry.tag);
         match from {
             Some(from) if self.index.replace(entry.hash, from, place) => self.moved(Some(from), place),
+            Some(_) => {}
             None => self.file(entry.hash, place, |_| false),
         }
     }

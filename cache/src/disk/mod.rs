@@ -12,6 +12,7 @@ mod io;
 mod journal;
 mod layout;
 mod open;
+mod plan;
 mod read;
 mod reclaim;
 mod record;
@@ -39,9 +40,10 @@ use crate::{
     slab::{Permit, Slab},
 };
 use engine::{Engine, Queued, Refusal};
-pub(crate) use index::Place;
 pub(crate) use far::NEAR_SLICES;
+pub(crate) use index::Place;
 use layout::CHECKED_BYTES;
+pub(crate) use plan::Planned;
 use read::Wanted;
 use thread::Thread;
 use write::Job;
@@ -161,13 +163,13 @@ impl Disk {
         place.is_some_and(|place| engine.devices[place.device()].serves())
     }
 
-    /// Reads the whole slice under `permit`, which must cover a whole slice. `None` if it is not there after all, is not what was
-    /// expected (another validator or length, where `expected` is given), was purged, or cannot be read: then it is as if it had never been.
     /// Whether any slice of the object may be on a device that serves, of whichever version. In vain now and then.
     pub(crate) fn may_hold(&self, key: &str) -> bool {
         (0..NEAR_SLICES).any(|index| self.contains(key, index)) || self.engine.far.may_have(self.engine.hash_of_object(key))
     }
 
+    /// Reads the whole slice under `permit`, which must cover a whole slice. `None` if it is not there after all, is not what was
+    /// expected (another validator or length, where `expected` is given), was purged, or cannot be read: then it is as if it had never been.
     pub(crate) async fn load(
         &self,
         key: &str,
@@ -287,10 +289,10 @@ impl Disk {
         }
         let (volume, recovered) =
             self.engine.try_device(at, true).await.map_err(|fault| format!("{} {fault}", path.display()))?;
-        self.engine.take_up(at, volume.clone());
-        self.engine.remember();
         // While it was away, what it holds may have been replaced and nobody have known that it held it.
         self.engine.devices[at].doubt_before(self.engine.purges.next());
+        self.engine.take_up(at, volume.clone());
+        self.engine.remember();
         // The writers live as long as this.
         let _ = self.writers[at].send(Job::TakeUp(volume, recovered));
         Ok(())
@@ -312,12 +314,13 @@ impl Disk {
             refused: counters.refusals().collect(),
             evictions: counters.evictions.load(),
             reinsertions: counters.reinsertions.load(),
+            planned_again: counters.planned_again.load(),
             bytes_queued: counters.queued.load(),
             purges: engine.purges.len() as u64,
+            doubts: engine.purges.doubted() as u64,
             devices: (0..engine.devices.len()).map(|at| self.device_stats(at)).collect(),
         }
     }
-            doubts: engine.purges.doubted() as u64,
 
     fn device_stats(&self, at: usize) -> DeviceStats {
         let (device, config) = (&self.engine.devices[at], &self.engine.config.devices[at]);

@@ -79,7 +79,7 @@ impl Writing {
             let Some(known) = self.engine.index.place(entry.hash).filter(|known| known.is_same(place)) else { continue };
             let kept = self.keeps(entry.hash, class, known).filter(|_| may_keep);
             if let Some((to, hits)) = kept
-                && self.reinsert(volume, known, entry, to, hits).await?
+                && self.reinsert(volume, known, entry, to, hits, |_| true).await?
             {
                 has_survivors = true;
                 self.engine.counters.reinsertions.add(1);
@@ -132,6 +132,7 @@ impl Writing {
         entry: Entry,
         to: Class,
         hits: Hits,
+        wanted: impl FnOnce(&RecordHead) -> bool,
     ) -> Result<bool, Refused> {
         let pages = usize::from(entry.pages);
         if !self.has_room(volume, pages, to) {
@@ -150,7 +151,7 @@ impl Writing {
                 return fault.map_or(Ok(false), |fault| Err(Refused::Device(fault)));
             }
         };
-        if self.engine.purges.covers(&head.key, &head.generation.tags, head.number) {
+        if !wanted(&head) || self.engine.purges.covers(&head.key, &head.generation.tags, head.number) {
             return Ok(false);
         }
         RecordHead::move_to(buf.as_mut_slice(), sequence);

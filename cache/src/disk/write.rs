@@ -20,6 +20,7 @@ use super::{
     far::Tag,
     index::Place,
     layout::{Class, Entry, Footer, Life, PAGE, RecordHead, SegmentHead, checksums},
+    plan::{Planned, ToPlan},
     recover::Recovered,
 };
 use crate::{
@@ -35,6 +36,8 @@ pub(super) enum Job {
     Write(Box<Offer>, Queued),
     /// Write the footers of open segments, and say when they stand.
     Seal(oneshot::Sender<()>),
+    /// Make planned content of it.
+    Plan(Box<ToPlan>),
     /// Nothing more comes.
     End,
     /// Go on with this.
@@ -72,10 +75,10 @@ pub(super) struct Record {
     pub(super) hash: u64,
     pub(super) pages: usize,
     pub(super) hits: Hits,
+    pub(super) tag: Tag,
     pub(super) number: u64,
     pub(super) class: Class,
     /// What waits until it is written.
-    pub(super) tag: Tag,
     pub(super) queued: Option<Queued>,
     /// Where it was, if it is written again.
     pub(super) from: Option<Place>,
@@ -141,12 +144,18 @@ impl Writing {
                 let bytes = offer.slab.length() as u64;
                 match self.write(*offer, queued).await {
                     Ok(()) => self.engine.counters.bytes_admitted.add(bytes),
-                    Err(Refused::Why(refusal)) => self.engine.counters.refuse(refusal),
-                    Err(Refused::Device(fault)) => {
-                        self.engine.counters.refuse(Refusal::Device);
-                        self.give_up(&fault);
-                    }
+                    Err(refused) => self.refuse(refused),
                 }
+            }
+            Job::Plan(wanted) => {
+                let planned = match self.plan(&wanted).await {
+                    Ok(planned) => planned,
+                    Err(refused) => {
+                        self.refuse(refused);
+                        Planned::Refused
+                    }
+                };
+                wanted.is(planned);
             }
             Job::Seal(done) => {
                 if let Err(fault) = self.seal_all().await {
@@ -167,12 +176,22 @@ impl Writing {
         }
     }
 
+    fn refuse(&mut self, refused: Refused) {
+        match refused {
+            Refused::Why(refusal) => self.engine.counters.refuse(refusal),
+            Refused::Device(fault) => {
+                self.engine.counters.refuse(Refusal::Device);
+                self.give_up(&fault);
+            }
+        }
+    }
+
     fn give_up(&mut self, fault: &Fault) {
         self.engine.give_up(self.device, self.volume.as_ref(), fault);
     }
 
     /// The volume, as long as the device serves from it.
-    fn volume(&mut self) -> Option<Arc<Volume>> {
+    pub(super) fn volume(&mut self) -> Option<Arc<Volume>> {
         let device = &self.engine.devices[self.device];
         if !self.volume.as_ref().is_some_and(|volume| device.serves_from(volume)) {
             self.volume = None;
@@ -274,7 +293,7 @@ impl Writing {
     }
 
     /// Sees to it that the open segment of the class has room for a record of so many pages.
-    async fn make_room(&mut self, volume: &Arc<Volume>, pages: usize, class: Class) -> Result<(), Refused> {
+    pub(super) async fn make_room(&mut self, volume: &Arc<Volume>, pages: usize, class: Class) -> Result<(), Refused> {
         if self.has_room(volume, pages, class) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::{
-    disk::{Loaded, Offer},
+    disk::{Loaded, Offer, Planned},
     slab::{Permit, Slab},
 };
 
@@ -35,6 +35,7 @@ struct Record {
     generation: Generation,
     vouched_at: SystemTime,
     number: u64,
+    is_planned: bool,
     content: Content,
 }
 
@@ -89,7 +90,7 @@ impl Double {
         for (index, start) in (0..source.length).step_by(slice_bytes).enumerate() {
             let content = Content::Like(source.clone(), start..source.length.min(start + slice_bytes as u64));
             let (generation, vouched_at) = (source.generation(), SystemTime::now());
-            let record = Record { generation, vouched_at, number: self.purges.now(), content };
+            let record = Record { generation, vouched_at, number: self.purges.now(), is_planned: false, content };
             self.records.lock().insert((key.to_owned(), index as u64), record);
         }
     }
@@ -104,6 +105,27 @@ impl Double {
 
     pub(crate) fn contains(&self, slice: SliceName<'_>) -> bool {
         self.records.lock().contains_key(&(slice.key.to_owned(), slice.index))
+    }
+
+    pub(crate) fn may_hold(&self, key: &str) -> bool {
+        self.records.lock().keys().any(|(held, _)| held == key)
+    }
+
+    pub(crate) fn is_planned(&self, slice: SliceName<'_>) -> Option<bool> {
+        self.records.lock().get(&(slice.key.to_owned(), slice.index)).map(|record| record.is_planned)
+    }
+
+    pub(crate) fn plan(&self, slice: SliceName<'_>, generation: &Generation) -> Planned {
+        match self.records.lock().get_mut(&(slice.key.to_owned(), slice.index)) {
+            Some(record) if self.purges.covers(slice.key, &record.generation.tags, record.number) => Planned::Absent,
+            Some(record) if !record.generation.same_bytes(generation) => Planned::Absent,
+            Some(record) if record.is_planned => Planned::Was,
+            Some(record) => {
+                record.is_planned = true;
+                Planned::Moved
+            }
+            None => Planned::Absent,
+        }
     }
 
     async fn record(&self, slice: SliceName<'_>, expected: Option<&Generation>) -> Option<Record> {
@@ -146,7 +168,7 @@ impl Double {
         let Offer { key, index, generation, vouched_at, number, slab, is_planned } = offer;
         self.offers.lock().push((index, is_planned));
         let content = Content::Written(slab.whole().into());
-        let record = Record { generation: (*generation).clone(), vouched_at, number, content };
+        let record = Record { generation: (*generation).clone(), vouched_at, number, is_planned, content };
         self.records.lock().insert((key.to_string(), index), record);
     }
 }

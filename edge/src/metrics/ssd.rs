@@ -23,6 +23,11 @@ pub(super) fn write(stats: &DiskStats, page: &mut Page) -> Result<(), prometheus
         ("larder_edge_ssd_admitted_bytes_total", "Bytes of slices taken to be written.", stats.bytes_admitted),
         ("larder_edge_ssd_evictions_total", "Slices that left devices to make room.", stats.evictions),
         ("larder_edge_ssd_reinsertions_total", "Slices written again because they were still wanted.", stats.reinsertions),
+        (
+            "larder_edge_ssd_planned_again_total",
+            "Slices that had come on demand and were written again as planned content.",
+            stats.planned_again,
+        ),
     ] {
         page.counter(name, help, count)?;
     }
@@ -37,12 +42,12 @@ pub(super) fn write(stats: &DiskStats, page: &mut Page) -> Result<(), prometheus
         ("larder_edge_ssd_index_bytes", "Memory of the index now.", stats.index_bytes),
         ("larder_edge_ssd_queued_bytes", "Bytes of slices that wait to be written.", stats.bytes_queued),
         ("larder_edge_purges", "Purges that may still cover something.", stats.purges),
+        ("larder_edge_doubts", "Objects whose slices on devices are asked about before they are believed.", stats.doubts),
     ] {
         page.gauge(name, help, value)?;
     }
     let amplification = stats.write_amplification();
     page.gauges(
-        ("larder_edge_doubts", "Objects whose slices on devices are asked about before they are believed.", stats.doubts),
         "larder_edge_ssd_write_amplification",
         "Bytes written to devices per byte of slices taken; none before the first.",
         [],
@@ -159,15 +164,16 @@ pub(crate) mod tests {
             refused: vec![("queue", 8), ("admission", 9)],
             evictions: 10,
             reinsertions: 11,
+            planned_again: 15,
             bytes_queued: 12,
             purges: 13,
+            doubts: 14,
             devices: vec![device, other],
         }
     }
 
     #[test]
     fn all_that_the_tier_tells_is_on_the_page() {
-            doubts: 14,
         let mut page = Page::default();
         write(&two_devices(), &mut page).unwrap();
         let text = page.text().unwrap();
@@ -181,10 +187,12 @@ pub(crate) mod tests {
             "larder_edge_ssd_refused_total{reason=\"admission\"} 9",
             "larder_edge_ssd_evictions_total 10",
             "larder_edge_ssd_reinsertions_total 11",
+            "larder_edge_ssd_planned_again_total 15",
             "larder_edge_ssd_slices 1",
             "larder_edge_ssd_index_bytes 2",
             "larder_edge_ssd_queued_bytes 12",
             "larder_edge_purges 13",
+            "larder_edge_doubts 14",
             "larder_edge_ssd_write_amplification 1.5",
             "larder_edge_io_driver{driver=\"threads\"} 1",
             "larder_edge_device_given_up{device=\"/dev/a\"} 0",
@@ -192,7 +200,6 @@ pub(crate) mod tests {
             "larder_edge_device_bytes{device=\"/c/b\"} 100",
             "larder_edge_device_used_bytes{device=\"/dev/a\"} 90",
             "larder_edge_device_planned_bytes{device=\"/dev/a\"} 80",
-            "larder_edge_doubts 14",
             "larder_edge_device_segments{device=\"/dev/a\"} 7",
             "larder_edge_device_depth{device=\"/dev/a\"} 6",
             "larder_edge_device_read_bytes_total{device=\"/dev/a\"} 5",

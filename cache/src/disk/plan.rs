@@ -1,0 +1,98 @@
+//! Making planned content of what came on demand: it is written again, among what is planned, where no flood of other requests takes it away.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{
+    Disk,
+    engine::Refusal,
+    index::Place,
+    layout::{Class, Entry},
+    write::{Job, Refused, Writing},
+};
+use crate::Generation;
+
+/// How a slice stands to planned content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Planned {
+    /// It is a part of it already.
+    Was,
+    /// It was on demand, and is written again as a part of it.
+    Moved,
+    /// It is not on a device, or not in this version.
+    Absent,
+    /// It cannot be moved now; why is counted.
+    Refused,
+}
+
+/// A slice that is to become planned content.
+pub(super) struct ToPlan {
+    key: Arc<str>,
+    index: u64,
+    generation: Arc<Generation>,
+    done: oneshot::Sender<Planned>,
+}
+
+impl ToPlan {
+    /// Nobody may wait for it any more.
+    pub(super) fn is(self, planned: Planned) {
+        let _ = self.done.send(planned);
+    }
+}
+
+impl Disk {
+    /// Whether the slice is planned content; `None` if it is not there. Asks no device.
+    pub(crate) fn is_planned(&self, key: &str, index: u64) -> Option<bool> {
+        let place = self.engine.index.place(self.engine.hash(key, index))?;
+        let volume = self.engine.devices[place.device()].volume()?;
+        Some(volume.segment(place.segment()).class().is_planned())
+    }
+
+    /// Makes planned content of a slice of this version, if it is on a device, or was offered to one before.
+    pub(crate) async fn plan(&self, key: &Arc<str>, index: u64, generation: &Arc<Generation>) -> Planned {
+        let engine = &self.engine;
+        let place = engine.index.place(engine.hash(key, index)).map(Place::device);
+        let Some(device) = place.filter(|at| engine.devices[*at].serves()).or_else(|| engine.device_for(key)) else {
+            return Planned::Absent;
+        };
+        let (done, planned) = oneshot::channel();
+        let job = ToPlan { key: key.clone(), index, generation: generation.clone(), done };
+        // A writer that is gone says no more.
+        let _ = self.writers[device].send(Job::Plan(Box::new(job)));
+        planned.await.unwrap_or(Planned::Refused)
+    }
+}
+
+impl Writing {
+    pub(super) async fn plan(&mut self, wanted: &ToPlan) -> Result<Planned, Refused> {
+        let volume = self.volume().ok_or(Refused::Why(Refusal::Device))?;
+        let hash = self.engine.hash(&wanted.key, wanted.index);
+        if self.place_here(hash).is_none() {
+            // It may be on its way.
+            self.land_all().await;
+        }
+        let Some(known) = self.place_here(hash) else { return Ok(Planned::Absent) };
+        if volume.segment(known.segment()).class().is_planned() {
+            return Ok(Planned::Was);
+        }
+        self.make_room(&volume, usize::from(known.pages()), Class::Planned).await?;
+        // It may have had to go, or was written to another place, to make room.
+        let Some(known) = self.place_here(hash) else { return Ok(Planned::Absent) };
+        let tag = self.engine.tag(&wanted.key, wanted.index);
+        let entry = Entry { hash, page: known.page(), pages: known.pages(), hits: known.hits().bits(), tag };
+        let is_moved = self
+            .reinsert(&volume, known, entry, Class::Planned, known.hits(), |head| {
+                *head.key == *wanted.key && head.index == wanted.index && head.generation.same_bytes(&wanted.generation)
+            })
+            .await?;
+        if is_moved {
+            self.engine.counters.planned_again.add(1);
+        }
+        Ok(if is_moved { Planned::Moved } else { Planned::Absent })
+    }
+
+    fn place_here(&self, hash: u64) -> Option<Place> {
+        self.engine.index.place(hash).filter(|place| place.device() == self.device)
+    }
+}
