@@ -9,7 +9,7 @@ use super::{
     device::{self, SEGMENTS_MIN, Volume},
     engine::Refusal,
     index::Place,
-    layout::{Class, Entry, PAGE, RecordHead},
+    layout::{Class, Entry, Footer, PAGE, RecordHead},
     write::{Record, Refused, WRITES_MAX, Writing},
 };
 use crate::policy::{Hits, Shelf};
@@ -24,10 +24,10 @@ const DEMAND_MIN: usize = SEGMENTS_MIN as usize - 2;
 const PLANNED_LIVE_MAX: (usize, usize) = (9, 10);
 
 impl Writing {
-    /// Sees to it that enough segments are free for one of the class to be opened.
-    pub(super) async fn make_free(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Refused> {
+    /// Sees to it that enough segments are free for one of the class to be opened, for a record of so many pages.
+    pub(super) async fn make_free(&mut self, volume: &Arc<Volume>, pages: usize, class: Class) -> Result<(), Refused> {
         if class.is_planned() && self.planned_segments() >= self.planned_max(volume) {
-            let victim = self.planned_victim(volume).ok_or(Refused::Why(Refusal::PlannedFull))?;
+            let victim = self.planned_victim(volume, pages).ok_or(Refused::Why(Refusal::PlannedFull))?;
             self.reclaim(volume, Class::Planned, victim, true).await?;
         }
         let mut rounds = 0;
@@ -54,7 +54,7 @@ impl Writing {
         let (new, proven) = (sealed(Class::New), sealed(Class::Proven));
         let shelf = self.engine.devices[self.device].policy(|policy| policy.reclaims(new, proven));
         let class = match shelf {
-            _ if new + proven == 0 => return self.planned_victim(volume).map(|victim| (Class::Planned, victim)),
+            _ if new + proven == 0 => return self.planned_victim(volume, 0).map(|victim| (Class::Planned, victim)),
             Some(Shelf::Proven) if proven > 0 => Class::Proven,
             _ if new > 0 => Class::New,
             _ => Class::Proven,
@@ -62,14 +62,17 @@ impl Writing {
         self.sealed[class as usize].pop_front().map(|victim| (class, victim))
     }
 
-    /// The sealed segment of planned content with the least that is still alive, taken from its list. Without a free segment, what is alive in it
-    /// would be lost.
-    fn planned_victim(&mut self, volume: &Volume) -> Option<u32> {
+    /// The sealed segment of planned content with the least that is still alive, taken from its list, if a record of so many pages fits beside that.
+    /// Without a free segment, what is alive in it would be lost.
+    fn planned_victim(&mut self, volume: &Volume, pages: usize) -> Option<u32> {
         let live = |number: &u32| volume.segment(*number).live_pages.load(Ordering::Relaxed) as usize;
         let sealed = &mut self.sealed[Class::Planned as usize];
         let (at, number) = sealed.iter().enumerate().min_by_key(|(_, number)| live(number))?;
-        let is_worth_it = live(number) * PLANNED_LIVE_MAX.1 <= volume.pages_per_segment() * PLANNED_LIVE_MAX.0;
-        if is_worth_it && (!self.free.is_empty() || live(number) == 0) { sealed.remove(at) } else { None }
+        let (live_pages, segment) = (live(number), volume.pages_per_segment());
+        // Head and footer aside; a record has a page at least.
+        let has_room = live_pages + pages + 1 + Footer::pages(live_pages + 1) <= segment;
+        let is_worth_it = has_room && live_pages * PLANNED_LIVE_MAX.1 <= segment * PLANNED_LIVE_MAX.0;
+        if is_worth_it && (!self.free.is_empty() || live_pages == 0) { sealed.remove(at) } else { None }
     }
 
     async fn reclaim(&mut self, volume: &Arc<Volume>, class: Class, victim: u32, may_keep: bool) -> Result<(), Refused> {

@@ -298,7 +298,7 @@ impl Writing {
             return Ok(());
         }
         self.seal(volume, class).await?;
-        self.make_free(volume, class).await?;
+        self.make_free(volume, pages, class).await?;
         // What was written again may have opened one already.
         if !self.has_room(volume, pages, class) {
             self.seal(volume, class).await?;
