@@ -68,10 +68,8 @@ impl Writing {
     pub(super) async fn plan(&mut self, wanted: &ToPlan) -> Result<Planned, Refused> {
         let volume = self.volume().ok_or(Refused::Why(Refusal::Device))?;
         let hash = self.engine.hash(&wanted.key, wanted.index);
-        if self.place_here(hash).is_none() {
-            // It may be on its way.
-            self.land_all().await;
-        }
+        // It may be on its way, to here or there.
+        self.land_all().await;
         let Some(known) = self.place_here(hash) else { return Ok(Planned::Absent) };
         if volume.segment(known.segment()).class().is_planned() {
             return Ok(Planned::Was);
