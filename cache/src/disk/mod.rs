@@ -32,7 +32,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::spawn_blocking,
+};
 
 use crate::{
     DeviceState, DeviceStats, DiskStats, Generation, Verified,
@@ -254,6 +257,11 @@ impl Disk {
     pub(crate) async fn close(&self) {
         let _nothing_comes_back = self.engine.restoring.lock().await;
         self.seal().await;
+        // What came of the last fills may still be on its way to the journal.
+        let engine = self.engine.clone();
+        if let Ok(Err(error)) = spawn_blocking(move || engine.state.note_all(&engine.purges)).await {
+            tracing::error!(%error, "purges that were not written down are forgotten");
+        }
         // One that is gone has ended.
         self.writers.iter().for_each(|writer| _ = writer.send(Job::End));
         self.thread.ended().await;

@@ -155,6 +155,12 @@ impl State {
     /// When it cannot be written: then it holds until this process ends, or until a later note comes to be written.
     pub(crate) fn note(&self, purges: &Purges, note: &Note, number: u64, must_last: bool) -> io::Result<()> {
         let _lock = self.hold()?;
+    /// Writes down all that `purges` has.
+    pub(crate) fn note_all(&self, purges: &Purges) -> io::Result<()> {
+        let _lock = self.hold()?;
+        self.journal.lock().begin_anew(purges)
+    }
+
         self.journal.lock().note(purges, note, number, must_last)
     }
 }
