@@ -72,6 +72,11 @@ impl Journal {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn break_off(&mut self) {
+        self.file = None;
+    }
+
     fn say(&self, error: &io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("cannot write {}: {error}", self.path.display()))
     }

@@ -122,6 +122,12 @@ impl State {
         }
     }
 
+    /// As after an error of its file.
+    #[cfg(test)]
+    pub(crate) fn break_journal(&self) {
+        self.journal.lock().break_off();
+    }
+
     /// The lock, as long as the directory is open.
     fn hold(&self) -> io::Result<RwLockReadGuard<'_, Option<File>>> {
         let lock = self.lock.read();
@@ -149,18 +155,18 @@ impl State {
         replace(&self.folder, "set.json", &text)
     }
 
-    /// Writes down what `purges` has noted already, and, if it `must_last`, waits until it would outlast a loss of power.
-    ///
-    /// # Errors
-    /// When it cannot be written: then it holds until this process ends, or until a later note comes to be written.
-    pub(crate) fn note(&self, purges: &Purges, note: &Note, number: u64, must_last: bool) -> io::Result<()> {
-        let _lock = self.hold()?;
     /// Writes down all that `purges` has.
     pub(crate) fn note_all(&self, purges: &Purges) -> io::Result<()> {
         let _lock = self.hold()?;
         self.journal.lock().begin_anew(purges)
     }
 
+    /// Writes down what `purges` has noted already, and, if it `must_last`, waits until it would outlast a loss of power.
+    ///
+    /// # Errors
+    /// When it cannot be written: then it holds until this process ends, or until a later note comes to be written.
+    pub(crate) fn note(&self, purges: &Purges, note: &Note, number: u64, must_last: bool) -> io::Result<()> {
+        let _lock = self.hold()?;
         self.journal.lock().note(purges, note, number, must_last)
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod disk;
 mod purging;
 mod ranges;
 mod reading;
+mod restarts;
 mod source;
 mod ssd;
 mod stampede;

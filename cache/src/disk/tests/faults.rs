@@ -19,7 +19,7 @@ fn stand_in(path: &Path, double: Arc<dyn Medium>) {
 }
 
 /// A file that begins to fail when it is told to.
-struct Failing {
+pub(super) struct Failing {
     file: File,
     fault: AtomicU8,
     /// Operations that hang, and that are let go.
@@ -29,7 +29,7 @@ struct Failing {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Fault {
+pub(super) enum Fault {
     None,
     /// Everything fails with EIO.
     Broken,
@@ -44,7 +44,7 @@ enum Fault {
 }
 
 impl Failing {
-    fn stands_in(rig: &Rig, device: usize) -> Arc<Self> {
+    pub(super) fn stands_in(rig: &Rig, device: usize) -> Arc<Self> {
         let DeviceConfig { path, bytes } = &rig.config.devices[device];
         let file = File::options().create(true).truncate(false).read(true).write(true).open(path).expect("opens");
         file.set_len(bytes.expect("a size")).expect("sized");
@@ -54,11 +54,11 @@ impl Failing {
         failing
     }
 
-    fn begin(&self, fault: Fault) {
+    pub(super) fn begin(&self, fault: Fault) {
         self.fault.store(fault as u8, Ordering::SeqCst);
     }
 
-    fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         *self.hanging.lock() = false;
         self.let_go.notify_all();
     }

@@ -1,9 +1,29 @@
 //! The SSD tier as a whole, on real files: small slices in small segments, so that everything happens often.
 
-mod engine;
+/// Each test runs by io_uring, where the system has it, and by threads.
+macro_rules! by_both_drivers {
+    ($($name:ident)*) => {
+        mod by_ring {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::IoChoice::Auto).await;
+            })*
+        }
+        mod by_threads {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::IoChoice::Threads).await;
+            })*
+        }
+    };
+}
+
+mod bounds;
+mod comebacks;
 mod faults;
 mod kill;
 mod million;
+mod slices;
 
 use std::path::PathBuf;
 
@@ -19,6 +39,8 @@ use crate::{
 };
 
 pub(super) const SLICE: usize = 128 << 10;
+/// For slices.
+const MEMORY: u64 = 64 << 20;
 const SEGMENT: u64 = 1 << 20;
 /// Whole slices in a segment: after its head, before its footer.
 pub(super) const SLICES_PER_SEGMENT: u64 = 7;
@@ -26,6 +48,7 @@ pub(super) const SLICES_PER_SEGMENT: u64 = 7;
 pub(super) struct Rig {
     _folder: Option<TempDir>,
     pub(super) config: DiskConfig,
+    slice_bytes: usize,
     pub(super) budget: Arc<Budget>,
     pub(super) purges: Arc<Purges>,
     pub(super) disk: Option<Arc<Disk>>,
@@ -55,17 +78,23 @@ impl Rig {
         config.devices = segments.iter().enumerate().map(device).collect();
         config.segment_bytes = SEGMENT;
         config.device_timeout = Duration::from_secs(60);
-        let budget = Arc::new(Budget::new(64 << 20, SLICE));
-        Self { _folder: None, config, budget, purges: Arc::default(), disk: None }
+        let budget = Arc::new(Budget::new(MEMORY, SLICE));
+        Self { _folder: None, config, slice_bytes: SLICE, budget, purges: Arc::default(), disk: None }
     }
 
     pub(super) async fn open(&mut self) -> Result<(), DiskError> {
         self.disk = None;
         self.purges = Arc::default();
         let purges = self.purges.clone();
-        let disk = Disk::open(self.config.clone(), SLICE, &self.budget, 64 << 20, purges).await?;
+        let disk = Disk::open(self.config.clone(), self.slice_bytes, &self.budget, MEMORY, purges).await?;
         self.disk = Some(disk);
         Ok(())
+    }
+
+    /// From the next time that it is opened.
+    fn slices_have(&mut self, slice_bytes: usize) {
+        self.slice_bytes = slice_bytes;
+        self.budget = Arc::new(Budget::new(MEMORY, slice_bytes));
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -88,14 +117,25 @@ impl Rig {
     }
 
     async fn offer_version(&self, key: &str, index: u64, length: u64, version: u64, is_planned: bool) -> bool {
+        let slab = self.full(key, index, length, version).await;
+        let generation = Arc::new(generation(length, version));
+        let (vouched_at, number) = (SystemTime::now(), self.purges.now());
+        self.disk().offer(Offer { key: key.into(), index, generation, vouched_at, number, slab, is_planned })
+    }
+
+    /// A slice as a fill leaves it.
+    async fn full(&self, key: &str, index: u64, length: u64, version: u64) -> Arc<Slab> {
         let bytes = slice(key, index, length, version);
         let permit = self.budget.acquire(SLICE, Priority::Viewer, Duration::from_secs(60)).await.expect("memory in time");
         let (slab, mut writer) = Slab::new(permit, bytes.len());
         assert!(writer.append(&bytes));
-        drop(writer);
-        let generation = Arc::new(generation(length, version));
-        let (vouched_at, number) = (SystemTime::now(), self.purges.now());
-        self.disk().offer(Offer { key: key.into(), index, generation, vouched_at, number, slab, is_planned })
+        slab
+    }
+
+    /// Offers a slab as the one slice of an object that was learnt at a purge number.
+    fn offer_slab(&self, key: &str, slab: Arc<Slab>, number: u64, is_planned: bool) -> bool {
+        let (generation, vouched_at) = (Arc::new(generation(slab.length() as u64, 1)), SystemTime::now());
+        self.disk().offer(Offer { key: key.into(), index: 0, generation, vouched_at, number, slab, is_planned })
     }
 
     /// Offers all slices of an object, one after the other has been written.

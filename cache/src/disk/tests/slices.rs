@@ -4,24 +4,6 @@ use std::{fs, os::unix::fs::FileExt};
 
 use super::*;
 
-/// Each test runs by io_uring, where the system has it, and by threads.
-macro_rules! by_both_drivers {
-    ($($name:ident)*) => {
-        mod by_ring {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::IoChoice::Auto).await;
-            })*
-        }
-        mod by_threads {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::IoChoice::Threads).await;
-            })*
-        }
-    };
-}
-
 by_both_drivers! {
     what_was_written_is_read_whole_and_in_parts
     a_clean_stop_loses_nothing_and_an_unclean_one_nothing_that_was_written
