@@ -62,6 +62,8 @@ pub(crate) struct Segment {
     pub(crate) class: AtomicU8,
     /// Whether its footer stands.
     pub(crate) is_sealed: AtomicBool,
+    /// Purges up to this number cover nothing in it that the index leads to. Kept of planned content only.
+    pub(crate) purged_to: AtomicU64,
 }
 
 /// Why a device cannot be used.
@@ -206,6 +208,7 @@ impl Volume {
         let segment = self.segment(number);
         segment.class.store(class as u8, Ordering::Relaxed);
         segment.live_pages.store(0, Ordering::Relaxed);
+        segment.purged_to.store(0, Ordering::Relaxed);
         segment.is_sealed.store(false, Ordering::Relaxed);
         segment.sequence.store(sequence, Ordering::Release);
         self.used.fetch_add(1, Ordering::Relaxed);

@@ -1,17 +1,21 @@
-//! Making planned content of what came on demand: it is written again, among what is planned, where no flood of other requests takes it away.
+//! Planned content: what came on demand and is written again among it, where no flood of other requests takes it away; and what was purged of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use tokio::sync::oneshot;
 
 use super::{
     Disk,
+    device::{self, Volume},
     engine::Refusal,
     index::Place,
     layout::{Class, Entry},
     write::{Job, Refused, Writing},
 };
-use crate::Generation;
+use crate::{Generation, policy::Hits};
+
+/// So many segments are looked through for what was purged when a slice has no room: about as many bytes are read as the slice has.
+const LOOKS_MAX: usize = 4;
 
 /// How a slice stands to planned content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +92,33 @@ impl Writing {
             self.engine.counters.planned_again.add(1);
         }
         Ok(if is_moved { Planned::Moved } else { Planned::Absent })
+    }
+
+    /// Forgets what was purged, in a few segments of planned content that were not looked through since. Nobody asks for it any more, and what nobody asks
+    /// for is not found to be purged in any other way.
+    pub(super) async fn forget_purged(&mut self, volume: &Arc<Volume>) -> Result<(), Refused> {
+        let (engine, now) = (self.engine.clone(), self.engine.purges.now());
+        let looked_at = |segment: &u32| &volume.segment(*segment).purged_to;
+        let is_due = |segment: &u32| looked_at(segment).load(Ordering::Relaxed) < now;
+        let mut due: Vec<u32> = self.sealed[Class::Planned as usize].iter().copied().filter(is_due).collect();
+        due.sort_by_key(|segment| looked_at(segment).load(Ordering::Relaxed));
+        for segment in due.into_iter().take(LOOKS_MAX) {
+            for entry in self.entries_of(volume, segment).await? {
+                let place = Place::new(self.device, segment, entry.page, entry.pages, Hits::default());
+                if engine.index.place(entry.hash).is_none_or(|known| !known.is_same(place)) {
+                    continue;
+                }
+                let at = volume.at(segment, usize::from(entry.page));
+                let page = device::read_pages(&engine.io, &volume.file, at, 1, engine.limit()).await?;
+                let head = engine.head_of(page.as_slice(), volume.life(segment), usize::from(entry.pages));
+                if head.is_ok_and(|head| engine.purges.covers(&head.key, &head.generation.tags, head.number)) {
+                    engine.unfile(entry.hash, place);
+                    engine.counters.evictions.add(1);
+                }
+            }
+            looked_at(&segment).store(now, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn place_here(&self, hash: u64) -> Option<Place> {

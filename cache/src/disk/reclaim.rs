@@ -27,7 +27,12 @@ impl Writing {
     /// Sees to it that enough segments are free for one of the class to be opened, for a record of so many pages.
     pub(super) async fn make_free(&mut self, volume: &Arc<Volume>, pages: usize, class: Class) -> Result<(), Refused> {
         if class.is_planned() && self.planned_segments() >= self.planned_max(volume) {
-            let victim = self.planned_victim(volume, pages).ok_or(Refused::Why(Refusal::PlannedFull))?;
+            let mut victim = self.planned_victim(volume, pages);
+            if victim.is_none() {
+                self.forget_purged(volume).await?;
+                victim = self.planned_victim(volume, pages);
+            }
+            let victim = victim.ok_or(Refused::Why(Refusal::PlannedFull))?;
             self.reclaim(volume, Class::Planned, victim, true).await?;
         }
         let mut rounds = 0;
@@ -113,7 +118,7 @@ impl Writing {
         kept.flatten().map(|hits| (Class::Proven, hits))
     }
 
-    async fn entries_of(&mut self, volume: &Arc<Volume>, segment: u32) -> Result<Vec<Entry>, Refused> {
+    pub(super) async fn entries_of(&mut self, volume: &Arc<Volume>, segment: u32) -> Result<Vec<Entry>, Refused> {
         let footer = self.engine.read_footer(volume, segment).await?;
         if let Some(footer) = footer.filter(|footer| footer.life == volume.life(segment)) {
             return Ok(footer.entries);

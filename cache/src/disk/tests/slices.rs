@@ -10,6 +10,7 @@ by_both_drivers! {
     what_is_still_wanted_outlasts_a_flood_and_writes_stay_bounded
     other_versions_and_purged_content_are_misses_also_after_a_restart
     planned_content_is_kept_apart_and_has_its_share
+    what_was_purged_of_planned_content_makes_room_though_nobody_asks_for_it
     a_device_that_rots_is_given_up_until_an_operator_takes_it_back
     verifying_finds_what_rotted_and_forgets_it
     a_device_that_is_gone_at_start_is_given_up_and_the_other_serves
@@ -126,6 +127,29 @@ async fn planned_content_is_kept_apart_and_has_its_share(io: IoChoice) {
     rig.store("/planned/instead", ONE, true).await;
     assert!(rig.has("/planned/instead", 0, ONE).await, "what was purged makes room");
     assert!(rig.has(&format!("/planned/{}", planned_max - 1), 0, ONE).await);
+    assert_eq!(rig.disk().stats().devices[0].bytes_planned, 10 * SEGMENT);
+}
+
+async fn what_was_purged_of_planned_content_makes_room_though_nobody_asks_for_it(io: IoChoice) {
+    let mut rig = Rig::new(io, &[16]).await;
+    let all = 10 * SLICES_PER_SEGMENT;
+    for n in 0..all {
+        // Each segment has some of both.
+        rig.store(&format!("/{}/{n}", n % 2), ONE, true).await;
+    }
+    rig.restart().await;
+    rig.store("/new/0", ONE, true).await;
+    assert_eq!((rig.refused("planned_full"), rig.has("/new/0", 0, ONE).await), (1, false));
+    rig.purge(Purge::Prefix("/0/".into()));
+    // Half of it is purged, and survivors fill segments that were half empty.
+    for n in 0..all / 2 - SLICES_PER_SEGMENT {
+        rig.store(&format!("/new/{n}"), ONE, true).await;
+        assert!(rig.has(&format!("/new/{n}"), 0, ONE).await, "{n}: {:?}", rig.disk().stats().refused);
+    }
+    for n in 0..all {
+        let key = format!("/{}/{n}", n % 2);
+        assert_eq!(rig.has(&key, 0, ONE).await, n % 2 == 1, "{key}");
+    }
     assert_eq!(rig.disk().stats().devices[0].bytes_planned, 10 * SEGMENT);
 }
 
