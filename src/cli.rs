@@ -400,7 +400,7 @@ Examples:
   larder cache devices --restore /dev/nvme1n1
 
 A device that failed is given up until an operator says otherwise, also after a restart. Restore it
-once it is mended: what is on it counts again, as far as it is right.";
+once it is mended: what is on it counts again, as far as it is right and still current.";
 
 #[derive(Debug, Args)]
 pub(crate) struct CacheDevicesArgs {

@@ -146,7 +146,7 @@ fn ssd(stat: &Value) -> Figures {
                 .as_f64()
                 .map_or("none yet".into(), |ratio| format!("{ratio:.2} bytes written per byte admitted")),
         ),
-        ("purges", format!("{} may still cover something", count(ssd, "purges"))),
+        ("purges", format!("{} may still cover something; {} objects are doubted", count(ssd, "purges"), count(ssd, "doubts"))),
     ];
     let refused = ssd["refused"].as_array().into_iter().flatten();
     let refused: Vec<_> =
@@ -162,7 +162,10 @@ async fn devices(args: &CacheDevicesArgs) -> anyhow::Result<()> {
         if args.json {
             return print_json(&restored);
         }
-        say!("{} is taken back: it reads and writes again, and what is on it counts", restored.device.display());
+        say!(
+            "{} is taken back: it reads and writes again, and what is on it counts once it was asked about",
+            restored.device.display()
+        );
         return Ok(());
     }
     let told: Value = admin.get("/cache/devices").await?;
@@ -319,7 +322,7 @@ mod tests {
             },
             "ssd": {
                 "io": "io_uring", "hits": 1, "misses": 3, "bytes_hit": 512, "rejected": 1, "slices": 10, "index_bytes": 160, "bytes_admitted": 2048,
-                "bytes_queued": 1024, "evictions": 4, "reinsertions": 5, "purges": 6, "refused": [["queue", 8], ["admission", 9]],
+                "bytes_queued": 1024, "evictions": 4, "reinsertions": 5, "purges": 6, "doubts": 7, "refused": [["queue", 8], ["admission", 9]],
                 "devices": [{ "bytes": 100, "bytes_used": 50, "bytes_planned": 25 }, { "bytes": 300, "bytes_used": 50, "bytes_planned": 0 }],
             },
             "write_amplification": 1.25,
@@ -345,7 +348,7 @@ mod tests {
             "queue: 1.00 KiB to be written",
             "evictions: 4; 5 slices were written again",
             "amplification: 1.25 bytes written per byte admitted",
-            "purges: 6 may still cover something",
+            "purges: 6 may still cover something; 7 objects are doubted",
             "refused: 8 queue, 9 admission",
         ] {
             assert!(told.iter().any(|told| told == line), "no {line:?} in {told:#?}");

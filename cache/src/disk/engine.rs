@@ -146,8 +146,12 @@ impl Counters {
 impl Engine {
     /// What a slice is filed under.
     pub(super) fn hash(&self, key: &str, index: u64) -> u64 {
-        // The second round spreads the slices of one object.
-        xxh3_64_with_seed(&index.to_le_bytes(), self.hash_of_object(key))
+        Self::hash_within(self.hash_of_object(key), index)
+    }
+
+    /// The same for a slice of an object with this hash. A second round spreads the slices of one object.
+    pub(super) fn hash_within(object: u64, index: u64) -> u64 {
+        xxh3_64_with_seed(&index.to_le_bytes(), object)
     }
 
     pub(super) fn hash_of_object(&self, key: &str) -> u64 {
@@ -161,6 +165,11 @@ impl Engine {
     /// How long a device may take.
     pub(super) fn limit(&self) -> Duration {
         self.config.device_timeout
+    }
+
+    /// Whether a slice filed so is on a device that serves.
+    pub(super) fn is_found(&self, hash: u64) -> bool {
+        self.index.place(hash).is_some_and(|place| self.devices[place.device()].serves())
     }
 
     /// The slice's place. Counts as a use of it, unless its segment is still open.

@@ -161,14 +161,13 @@ impl Disk {
 
     /// Whether [`Self::find`] would find it; counts as nothing.
     pub(crate) fn contains(&self, key: &str, index: u64) -> bool {
-        let engine = &self.engine;
-        let place = engine.index.place(engine.hash(key, index));
-        place.is_some_and(|place| engine.devices[place.device()].serves())
+        self.engine.is_found(self.engine.hash(key, index))
     }
 
     /// Whether any slice of the object may be on a device that serves, of whichever version. In vain now and then.
     pub(crate) fn may_hold(&self, key: &str) -> bool {
-        (0..NEAR_SLICES).any(|index| self.contains(key, index)) || self.engine.far.may_have(self.engine.hash_of_object(key))
+        let (engine, object) = (&self.engine, self.engine.hash_of_object(key));
+        (0..NEAR_SLICES).any(|index| engine.is_found(Engine::hash_within(object, index))) || engine.far.may_have(object)
     }
 
     /// Reads the whole slice under `permit`, which must cover a whole slice. `None` if it is not there after all, is not what was
