@@ -269,6 +269,9 @@ impl<S: Source> Cursor<S> {
         let shared = &self.cache.0;
         loop {
             if let Some(slab) = shared.memory.slice(self.known.id, index) {
+                if let Some(ssd) = &shared.ssd {
+                    ssd.asked(self.name(index));
+                }
                 return Ok((Way::Ram(slab), Verdict::Ram));
             }
             let place = if may_be_on_ssd { shared.find_on_ssd(self.name(index)) } else { None };

@@ -41,6 +41,15 @@ impl Ssd {
         }
     }
 
+    /// See [`Disk::asked`].
+    pub(crate) fn asked(&self, slice: SliceName<'_>) {
+        match self {
+            Self::Engine(disk) => disk.asked(slice.key, slice.index),
+            #[cfg(test)]
+            Self::Double(_) => {}
+        }
+    }
+
     /// See [`Disk::contains`].
     pub(crate) fn contains(&self, slice: SliceName<'_>) -> bool {
         match self {

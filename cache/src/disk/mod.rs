@@ -48,6 +48,7 @@ pub(crate) use index::Place;
 use layout::CHECKED_BYTES;
 pub(crate) use plan::Planned;
 use read::Wanted;
+pub(crate) use reclaim::FREE_MIN;
 use thread::Thread;
 use write::Job;
 
@@ -157,6 +158,11 @@ impl Disk {
             None => self.engine.counters.misses.add(1),
         }
         found
+    }
+
+    /// The slice was asked for and found in RAM, which counts as a use of it here, too: else what is wanted most would be taken for unwanted.
+    pub(crate) fn asked(&self, key: &str, index: u64) {
+        self.engine.find(key, index);
     }
 
     /// Whether [`Self::find`] would find it; counts as nothing.

@@ -15,7 +15,7 @@ use super::{
 use crate::policy::{Hits, Shelf};
 
 /// Segments that are free before one is opened: that one, and one for what is written again.
-const FREE_MIN: usize = 2;
+pub(crate) const FREE_MIN: usize = 2;
 /// After so many segments that were reclaimed to free one, nothing more is written again.
 const ROUNDS_MAX: usize = 8;
 /// Segments that planned content leaves to what is on demand: two open, two free, and some that stay.

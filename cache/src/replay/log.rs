@@ -3,15 +3,18 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{Piece, Tiers, charged};
-use crate::policy::{Hits, Policy, Shelf, Verdict};
+use crate::{
+    disk::FREE_MIN,
+    policy::{Hits, Policy, Shelf, Verdict},
+};
 
 /// Before the first segment: the device's own description.
 const SEGMENTS_AT: u64 = 1 << 20;
 /// A segment's head, and what its footer is made of: of each slice, and besides.
 const HEAD_BYTES: u64 = 4096;
 const FOOTER_BYTES: (u64, u64) = (16, 80);
-/// Segments that hold nothing yet: one, so that there is always one to write to.
-const FREE_SEGMENTS: u64 = 1;
+/// Segments that hold nothing yet: those that the engine has before it opens one, but for that one.
+const FREE_SEGMENTS: u64 = FREE_MIN as u64 - 1;
 /// The open segments of both shelves, a free one, and one that is sealed.
 const SEGMENTS_MIN: u64 = 2 + FREE_SEGMENTS + 1;
 

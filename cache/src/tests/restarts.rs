@@ -239,3 +239,28 @@ async fn what_does_not_fit_planned_content_stays_on_demand() {
     assert_eq!((planned_full, stats.slices, source.asks()), (3, 9, 9));
     cache.close().await;
 }
+
+#[tokio::test]
+async fn what_is_found_in_ram_all_the_time_is_kept_on_ssd_as_well() {
+    let (machine, source) = (Machine::new(24), Fake::new(SLICE as u64));
+    let cache = machine.start().await;
+    let view = async |name: &str| {
+        let key = Arc::<str>::from(name);
+        let opened = cache.open(&key, 0, &source).await.expect("opens");
+        let reader = cache.read(&key, opened, 0..source.length, &source).await.expect("bytes");
+        let verdict = reader.verdict();
+        reader.try_collect::<Vec<_>>().await.expect("bytes");
+        becomes(|| cache.disk_stats().is_some_and(|stats| stats.bytes_queued == 0)).await;
+        verdict
+    };
+    for name in ["/wanted", "/once"] {
+        assert_eq!(view(name).await, Verdict::Filled);
+    }
+    for n in 0..300 {
+        view(&format!("/flood/{n}")).await;
+        assert_eq!(view("/wanted").await, Verdict::Ram, "after {n} others");
+    }
+    let is_on_ssd = |key: &str| cache.0.is_on_ssd(SliceName { key, index: 0 });
+    assert!(is_on_ssd("/wanted") && !is_on_ssd("/once"));
+    cache.close().await;
+}
