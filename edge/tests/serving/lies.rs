@@ -51,6 +51,8 @@ async fn a_lying_origin_never_yields_a_wrong_byte() {
                 }
                 Err(_broken_off) => {}
             }
+            // Who joins a fill that was lied to shares its end.
+            edge.metric_becomes("larder_edge_fills", 0).await;
             edge.origin.is_honest_again();
             let answer = ask(connection, Method::GET, &edge.signed(&path), &[("range", &range)]).await;
             assert!(answer.body == film.bytes[first..] && !answer.is_broken, "after {lie:?} from {first}");
