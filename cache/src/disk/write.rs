@@ -142,8 +142,10 @@ impl Writing {
         match job {
             Job::Write(offer, queued) => {
                 let bytes = offer.slab.length() as u64;
-                match self.write(*offer, queued).await {
+                let mut queued = Some(queued);
+                match self.write(*offer, &mut queued).await {
                     Ok(()) => self.engine.counters.bytes_admitted.add(bytes),
+                    // What is refused waits until that is counted.
                     Err(refused) => self.refuse(refused),
                 }
             }
@@ -200,7 +202,7 @@ impl Writing {
         self.volume.clone()
     }
 
-    async fn write(&mut self, offer: Offer, queued: Queued) -> Result<(), Refused> {
+    async fn write(&mut self, offer: Offer, queued: &mut Option<Queued>) -> Result<(), Refused> {
         let volume = self.volume().ok_or(Refused::Why(Refusal::Device))?;
         if self.engine.purges.covers(&offer.key, &offer.generation.tags, offer.number) {
             return Err(Refused::Why(Refusal::Purged));
@@ -225,7 +227,7 @@ impl Writing {
         let page = head.to_page().ok_or(Refused::Why(Refusal::Head))?;
         let buf = offer.slab.record(&page).ok_or(Refused::Why(Refusal::Twice))?;
         let (hits, tag, number) = (Hits::default(), self.engine.tag(&offer.key, offer.index), offer.number);
-        let record = Record { hash, pages, hits, tag, number, class, queued: Some(queued), from: None };
+        let record = Record { hash, pages, hits, tag, number, class, queued: queued.take(), from: None };
         self.append(&volume, record, buf);
         Ok(())
     }
