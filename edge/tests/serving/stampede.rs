@@ -93,7 +93,7 @@ async fn the_slowest_of_a_thousand_waiters_has_its_first_byte_soon_after_the_fir
     const CONNECTIONS: usize = 250;
     const VIEWERS: usize = 1000;
     /// An origin across an ocean that has to look for the title first.
-    const ORIGIN_TAKES: Duration = Duration::from_secs(3);
+    const ORIGIN_TAKES: Duration = Duration::from_secs(6);
     let edge = start().await;
     let segment = Object::new(SLICE, 1);
     edge.origin.put(PATH, segment.clone());
