@@ -99,15 +99,19 @@ impl Viewers {
         }
         let keys = self.keys.load();
         let remembered = keys.as_deref().and_then(|keys| keys.remembered.find(&digest));
-        let counter = if remembered.is_some() { &self.found } else { &self.not_found };
-        counter.fetch_add(1, Ordering::Relaxed);
         if let Some(verified) = remembered {
+            self.found.fetch_add(1, Ordering::Relaxed);
             verified.check(now_unix_s)?;
             return Ok(verified.user);
         }
         let unverified = Unverified::parse(token)?;
         let keys = keys.as_deref().ok_or(BadToken::NoKeys)?;
-        let verified = unverified.verify(&keys.sets, &self.rules)?;
+        // One whose key comes a moment later counts once.
+        let verified = unverified.verify(&keys.sets, &self.rules);
+        if !matches!(verified, Err(BadToken::UnknownKey)) {
+            self.not_found.fetch_add(1, Ordering::Relaxed);
+        }
+        let verified = verified?;
         verified.check(now_unix_s)?;
         keys.remembered.keep(keys.remembered.reading(&digest), digest, verified.clone());
         Ok(verified.user)
@@ -185,8 +189,48 @@ impl Viewers {
         }
     }
 
-    /// Tokens that were found remembered, and those that were not.
+    /// Tokens that were found remembered, and those whose signature was checked.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.found.load(Ordering::Relaxed), self.not_found.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::hmac;
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_remembered_token_still_expires() {
+        let secret = [7; 32];
+        let encoded = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let dir = tempfile::tempdir().unwrap();
+        let set = dir.path().join("viewers.jwks");
+        let jwk = serde_json::json!({ "kty": "oct", "kid": "k", "alg": "HS256", "k": encoded(&secret) });
+        std::fs::write(&set, serde_json::json!({ "keys": [jwk] }).to_string()).unwrap();
+        let rules = Rules {
+            issuers: vec!["i".into()],
+            audiences: vec!["a".into()],
+            clock_skew: Duration::from_secs(10),
+            profile_claim: None,
+        };
+        let refresh = Refresh { every: Duration::MAX, pause: Duration::MAX };
+        let viewers = Viewers::new(rules, vec![Source::File(set)], refresh, 100);
+        viewers.load().await.unwrap();
+
+        let message =
+            [r#"{"alg":"HS256","kid":"k"}"#, r#"{"iss":"i","aud":"a","sub":"s","exp":100}"#].map(|part| encoded(part.as_bytes()));
+        let message = message.join(".");
+        let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), message.as_bytes());
+        let token = format!("{message}.{}", encoded(signature.as_ref()));
+        let digest = Digest::of(token.as_bytes());
+        let mut outcomes = Vec::new();
+        for now_unix_s in [90, 109, 110] {
+            outcomes.push(viewers.check(&token, digest, now_unix_s).await.map(drop));
+        }
+        assert_eq!(outcomes, [Ok(()), Ok(()), Err(BadToken::Expired)]);
+        assert_eq!(viewers.counts(), (2, 1));
     }
 }
