@@ -1,5 +1,6 @@
 //! What an operator writes in `control.toml`, and what the code trusts.
 
+mod history;
 mod identity;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -8,6 +9,7 @@ use http::HeaderValue;
 use wire::config::{Document, Seconds};
 
 pub use crate::limits::{Rate, Rates};
+pub use history::HistoryConfig;
 pub use identity::{
     KeySource, KeysUrl, NoRole, NotAKeysUrl, NotAName, NotAProxyHeader, OperatorConfig, OperatorName, Proxies, ProxyHeader,
     Refresh, Role, Rules, ViewersConfig,
@@ -54,6 +56,8 @@ pub struct Config {
     pub edge_token_file: PathBuf,
     /// An edge whose last report is older leaves the rankings.
     pub edge_timeout: Duration,
+    /// How what viewers do is kept.
+    pub history: HistoryConfig,
     /// Web origins whose scripts may call the API; none unless configured.
     pub allowed_origins: Vec<AllowedOrigin>,
 }
@@ -77,6 +81,7 @@ impl Config {
         let audit_keep = duration(doc, "audit.keep", Duration::from_secs(400 * 86_400), AUDIT_KEEP);
         let edge_token_file = doc.value::<String>("edge_token_file", None, FILE);
         let edge_timeout = duration(doc, "edge_timeout", Duration::from_secs(10), EDGE_TIMEOUT);
+        let history = history::history(doc);
         let allowed_origins = doc.list("cors.allowed_origins", AllowedOrigin::EXPECTED);
         Some(Self {
             listen: listen?,
@@ -93,6 +98,7 @@ impl Config {
             audit_keep: audit_keep?,
             edge_token_file: edge_token_file?.into(),
             edge_timeout: edge_timeout?,
+            history: history?,
             allowed_origins,
         })
     }

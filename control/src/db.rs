@@ -9,6 +9,7 @@ mod audit;
 mod backup;
 mod edges;
 mod titles;
+mod viewers;
 
 use std::{
     path::{Path, PathBuf},
@@ -27,9 +28,14 @@ pub(crate) use answers::{AnswerKey, Kept, KeptAnswer};
 pub(crate) use audit::{AuditRow, Deed};
 pub use backup::{Backup, BackupError, BackupStep, back_up};
 pub(crate) use titles::{At, Condition, Found, Put, Removed};
+pub(crate) use viewers::{Due, DuePlace, Viewer, Viewers};
 
 /// The schema's history. Version N of a database is the first N of these; released ones never change.
-const MIGRATIONS: &[&str] = &[include_str!("db/migrations/0001-titles.sql"), include_str!("db/migrations/0002-identity.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("db/migrations/0001-titles.sql"),
+    include_str!("db/migrations/0002-identity.sql"),
+    include_str!("db/migrations/0003-viewers.sql"),
+];
 /// The file in the state directory.
 pub(crate) const DATABASE: &str = "control.db";
 /// Connections that read at the same time.
@@ -37,7 +43,7 @@ const READERS: usize = 4;
 /// How long to wait for a lock that another process (an operator's shell, a backup) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Prepared statements kept by each connection: more than there are in this module.
-const STATEMENTS_MAX: usize = 64;
+const STATEMENTS_MAX: usize = 128;
 
 /// The database. Cheap to clone.
 #[derive(Clone)]
@@ -57,6 +63,8 @@ impl Db {
             return Err(DatabaseError::Newer { path: path.to_owned(), version, known });
         }
         migrate(&mut writer, version, MIGRATIONS).map_err(fault)?;
+        // What is deleted is written over: it may be what someone watched.
+        writer.pragma_update(None, "secure_delete", true).map_err(fault)?;
         let readers = (0..READERS).map(|_| reader(path)).collect::<Result<_, _>>().map_err(fault)?;
         Ok(Self { writer: Lane::of(vec![writer]), readers: Lane::of(readers) })
     }

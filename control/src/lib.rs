@@ -1,6 +1,6 @@
 //! The control role: the catalogue, playback (ranked edges, signed URLs), the fleet, and the embedded player.
 //!
-//! Start at [`Control`]. Requests run `server → api → {catalogue, playback, steering, fleet} → db`; the modules in braces
+//! Start at [`Control`]. Requests run `server → api → {catalogue, playback, steering, fleet, viewers} → db`; the modules in braces
 //! know no HTTP, and only `db` knows SQL. Control never carries a byte of video, and reaches out to nobody but the server that
 //! has the keys of viewers' tokens, where one is configured.
 
@@ -18,6 +18,7 @@ mod playback;
 mod player;
 mod server;
 mod steering;
+mod viewers;
 
 use std::{
     convert::Infallible,

@@ -1,6 +1,7 @@
 //! What Prometheus may ask of control. Labels are bounded: routes and methods are the router's, not the stranger's.
 
 mod identity;
+pub(crate) mod viewers;
 
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(crate) struct Metrics {
     edges: IntGaugeVec,
     hot: IntCounterVec,
     pub(crate) identity: IdentityMetrics,
+    pub(crate) viewers: viewers::Counters,
 }
 
 /// What is counted elsewhere, as of now.
@@ -63,7 +65,8 @@ impl Metrics {
         registry.register(Box::new(titles.clone()))?;
         registry.register(Box::new(edges.clone()))?;
         let identity = IdentityMetrics::registered(&registry)?;
-        Ok(Self { registry, requests, seconds, titles, edges, hot, identity })
+        let viewers = viewers::Counters::register(&registry)?;
+        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers })
     }
 
     /// Counts one answered request.

@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
 use bytes::Bytes;
 use control::{
     Config, Control, OpenError,
-    config::{Proxies, ProxyHeader, Rate, Rates},
+    config::{HistoryConfig, Proxies, ProxyHeader, Rate, Rates},
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -62,6 +62,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         edge_token_file: dir.join("edge.token"),
         // No test waits for an edge to fall silent, and none may fail because the machine is slow.
         edge_timeout: Duration::from_secs(3600),
+        history: HistoryConfig::default(),
         allowed_origins: vec!["https://app.example".parse().unwrap()],
     }
 }
