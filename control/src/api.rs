@@ -14,6 +14,7 @@ mod problem;
 mod schema;
 mod timestamp;
 mod videos;
+mod viewers;
 
 use std::{
     collections::HashSet,
@@ -61,6 +62,7 @@ use crate::{
     metrics::Metrics,
     playback::Signer,
     player,
+    viewers::Ledger,
 };
 use caller::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use idempotency::Once;
@@ -83,6 +85,8 @@ pub(crate) struct App {
     /// An edge whose last report is older leaves the rankings.
     pub(crate) edge_timeout: Duration,
     pub(crate) signer: Signer,
+    /// What viewers do.
+    pub(crate) ledger: Arc<Ledger>,
     /// The public keys, as `/keys.json` gives them.
     pub(crate) keys: Bytes,
     pub(crate) identity: Identity,
@@ -154,6 +158,15 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Described, docs::Page) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(videos::list))
         .routes(routes!(videos::look_up, videos::publish, videos::remove).layer(DefaultBodyLimit::max(TITLE_BYTES_MAX)))
+        .routes(routes!(viewers::rate))
+        .routes(routes!(viewers::stopped, viewers::watched))
+        .routes(routes!(viewers::opinion))
+        .routes(routes!(viewers::continue_watching))
+        .routes(routes!(viewers::hide))
+        .routes(routes!(viewers::history))
+        .routes(routes!(viewers::likes))
+        .routes(routes!(viewers::forget_me))
+        .routes(routes!(viewers::export, viewers::forget))
         .routes(routes!(playback::playback))
         .routes(routes!(playback::cdn_url))
         .routes(routes!(playback::thumbnail))
@@ -302,7 +315,7 @@ async fn method_not_allowed(method: Method) -> Problem {
 }
 
 /// Milliseconds since 1970.
-fn now_unix_ms() -> u64 {
+pub(crate) fn now_unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -57,6 +57,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     playback::Signer,
+    viewers::{Ledger, OpenLedgerError},
 };
 
 /// The longest file a signing key is read from, in bytes.
@@ -90,6 +91,9 @@ impl Control {
         let listener = TcpListener::bind(config.listen).await.map_err(|source| OpenError::listen(config.listen, source))?;
         let addr = listener.local_addr().map_err(|source| OpenError::listen(config.listen, source))?;
 
+        let metrics = Metrics::new();
+        let ledger = Ledger::open(db.clone(), state_dir, config.history, metrics.viewers.clone());
+        let ledger = Arc::new(ledger.await.map_err(OpenError::ledger)?);
         let (router, openapi, docs) = api::routes();
         let app = Arc::new(App {
             db,
@@ -103,7 +107,8 @@ impl Control {
             limits: Limits::new(config.limits),
             once: Once::default(),
             writes: TaskTracker::new(),
-            metrics: Metrics::new(),
+            ledger,
+            metrics,
             openapi,
             docs,
         });
@@ -126,12 +131,19 @@ impl Control {
             background.spawn(async move { viewers.run(stop).await });
         }
         background.spawn(housekeeping::run(Arc::clone(&self.app), self.audit_keep, stop.clone()));
+        let (ledger, served) = (Arc::clone(&self.app.ledger), CancellationToken::new());
+        let ledger = tokio::spawn(ledger.run(api::now_unix_ms, served.clone()));
         server::serve(self.listener, self.router, stop).await;
         for tasks in [&self.app.writes, &background] {
             tasks.close();
             if timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
                 tracing::warn!(tasks = tasks.len(), "stopped with work still in progress after {STOP_TIMEOUT:?}");
             }
+        }
+        // What viewers did in the last requests is brought to the database too.
+        served.cancel();
+        if let Err(error) = ledger.await {
+            tracing::error!(%error, "what viewers did may wait in the journal for the next start");
         }
         tracing::info!("control stopped");
         Ok(())
@@ -233,6 +245,9 @@ pub enum OpenError {
     /// The database opens, and the edges in it cannot be read.
     #[error("cannot read the edges in {}: {reason}", path.display())]
     Edges { path: PathBuf, reason: String },
+    /// What viewers did cannot be had.
+    #[error("cannot use what viewers did: {reason}")]
+    Ledger { reason: String },
     /// Someone else listens there.
     #[error("cannot listen on {addr}: the port is in use by another process")]
     PortInUse { addr: SocketAddr },
@@ -242,6 +257,10 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    fn ledger(error: OpenLedgerError) -> Self {
+        Self::Ledger { reason: error.to_string() }
+    }
+
     fn listen(addr: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::PortInUse { addr },

@@ -86,9 +86,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Viewer {
 }
 
 /// Whoever may read what viewers read: a viewer, an operator or, where control is open, anybody. A bad token is refused also there.
-pub(super) struct MaybeViewer(
-    #[allow(dead_code, reason = "for the routes whose answer depends on who reads")] pub(super) Option<UserId>,
-);
+pub(super) struct MaybeViewer(pub(super) Option<UserId>);
 
 impl FromRequestParts<Arc<App>> for MaybeViewer {
     type Rejection = Problem;

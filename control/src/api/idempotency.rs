@@ -78,6 +78,10 @@ impl Once {
     }
 }
 
+/// Marks an answer that is not kept under a key: its caller asked that nothing of hers is. Doing it again does the same.
+#[derive(Clone, Copy)]
+pub(super) struct NothingKept;
+
 /// Ends when dropped.
 struct InProgress {
     app: Arc<App>,
@@ -213,7 +217,7 @@ fn is_kept(status: StatusCode) -> bool {
 
 /// Keeps `response`, and gives it back as it was.
 async fn keep(app: &App, key: AnswerKey, fingerprint: Digest, response: Response) -> Response {
-    if !is_kept(response.status()) {
+    if !is_kept(response.status()) || response.extensions().get::<NothingKept>().is_some() {
         return response;
     }
     if response.body().size_hint().upper().is_none_or(|bytes| bytes > ANSWER_BYTES_MAX as u64) {

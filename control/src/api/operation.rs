@@ -66,6 +66,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
     };
     let edges = [("ready", Standing::Ready), ("draining", Standing::Draining), ("silent", Standing::Silent)]
         .map(|(label, wanted)| (label, standings.iter().filter(|standing| **standing == wanted).count()));
+    app.ledger.stand();
     let now = Now {
         titles,
         edges: &edges,

@@ -35,6 +35,7 @@ use crate::{
     fleet::EdgeId,
     playback::{Pass, Wanted, describe},
     steering,
+    viewers::view::{View, is_finished},
 };
 
 /// The longest `codec` or `resolution` filter, in characters.
@@ -50,9 +51,45 @@ pub(super) struct Playback {
     /// When the URLs stop being good; ask again before.
     #[schema(format = DateTime)]
     expires_at: String,
+    /// Where the viewer who asks stopped; null if nobody known asks, or she has not watched it.
+    #[schema(required)]
+    resume: Option<Resume>,
     /// Where the title may be played from, best first; all have the same files. At least one, at most eight.
     edges: Vec<PlaybackEdge>,
     renditions: Vec<RenditionView>,
+}
+
+/// Where a viewer goes on with a title.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ResumePoint)]
+struct Resume {
+    /// Where to begin to play, in milliseconds from the title's beginning: where she stopped, or 0 if she has seen it all but the credits.
+    position_ms: u64,
+    /// Whether she has.
+    finished: bool,
+    /// When she stopped.
+    #[schema(format = DateTime)]
+    last_watched_at: String,
+    /// What she watched on.
+    #[schema(required)]
+    device: Option<String>,
+}
+
+impl Resume {
+    fn of(view: View, duration_ms: u64) -> Self {
+        Self {
+            position_ms: resume_ms(Some(&view), duration_ms),
+            finished: is_finished(view.position_ms, duration_ms),
+            last_watched_at: rfc3339(view.last_ms),
+            device: view.device.map(|device| device.to_string()),
+        }
+    }
+}
+
+/// Where to go on after `stopped`, in a title that may have become shorter since.
+fn resume_ms(stopped: Option<&View>, duration_ms: u64) -> u64 {
+    stopped.map(|view| view.position_ms).filter(|position_ms| !is_finished(*position_ms, duration_ms)).unwrap_or(0)
 }
 
 /// An edge, and the title's URLs there. Relative URLs inside the playlists are good as they are.
@@ -123,17 +160,26 @@ fn pass<'a>(app: &App, entry: &'a Entry) -> Result<Pass<'a>, Problem> {
 )]
 pub(super) async fn playback(
     State(app): State<Arc<App>>,
-    _: MaybeViewer,
+    MaybeViewer(viewer): MaybeViewer,
     Named(id): Named<TitleId>,
 ) -> Result<Response, Problem> {
     let entry = entry(&app, &id).await?;
     let edges = ranked(&app, &entry.root)?;
     let pass = pass(&app, &entry)?;
+    let stopped = match viewer {
+        Some(user) => app.ledger.stopped(user, id.clone()).await.unwrap_or_else(|error| {
+            // Playing from the beginning is better than not at all.
+            tracing::error!(%error, title = %id, "a title is played without knowing where its viewer stopped");
+            None
+        }),
+        None => None,
+    };
     let playback = Playback {
         video_id: TitleIdText(id),
         title: entry.summary.title.clone(),
         duration_ms: entry.summary.duration_ms,
         expires_at: rfc3339(pass.expires_unix_s * 1000),
+        resume: stopped.map(|view| Resume::of(view, entry.summary.duration_ms)),
         edges: edges.into_iter().map(|edge| PlaybackEdge::new(edge, &entry, &pass)).collect::<Result<_, _>>()?,
         renditions: entry.renditions.iter().map(RenditionView::from).collect(),
     };
@@ -144,10 +190,10 @@ pub(super) async fn playback(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct SegmentParams {
-    /// The segment's number, from 1. Give this or `lastWatchedTimestamp`.
+    /// The segment's number, from 1. Give this, `lastWatchedTimestamp`, or neither: then it is the one in which the viewer who asks stopped.
     #[param(minimum = 1)]
     segment: Option<u32>,
-    /// Where the viewer stopped, in milliseconds from the title's beginning. Give this or `segment`.
+    /// Where to go on, in milliseconds from the title's beginning.
     last_watched_timestamp: Option<u64>,
     /// Only renditions with this codec: the beginning of an RFC 6381 string ("avc1", "mp4a.40.2"), or h264, h265, hevc, av1, vp9, aac.
     #[param(max_length = 64, example = "h264")]
@@ -158,12 +204,13 @@ pub(super) struct SegmentParams {
 }
 
 impl SegmentParams {
-    fn at(&self) -> Result<At, Problem> {
+    /// None if that is for the viewer's position to say.
+    fn at(&self) -> Result<Option<At>, Problem> {
         match (self.segment, self.last_watched_timestamp) {
             (Some(0), None) => Err(Problem::bad_parameter("segment", "segments are numbered from 1")),
-            (Some(number), None) => Ok(At::Number(number)),
-            (None, Some(ms)) => Ok(At::TimeMs(ms)),
-            (None, None) => Err(Problem::new(Kind::BadParameter, "give segment or lastWatchedTimestamp")),
+            (Some(number), None) => Ok(Some(At::Number(number))),
+            (None, Some(ms)) => Ok(Some(At::TimeMs(ms))),
+            (None, None) => Ok(None),
             (Some(_), Some(_)) => Err(Problem::new(Kind::BadParameter, "give either segment or lastWatchedTimestamp, not both")),
         }
     }
@@ -193,9 +240,13 @@ pub(super) struct CdnUrl {
     /// When the segment begins, in milliseconds from the title's beginning.
     start_ms: u64,
     duration_ms: u64,
+    /// Where to begin to play, in milliseconds from the title's beginning: the time that was asked for, where the viewer stopped, or, of a
+    /// segment that was asked for by its number, its beginning.
+    position_ms: u64,
 }
 
-/// Where one segment of a title is, by its number or by the time at which a viewer stopped.
+/// Where one segment of a title is: by its number, by a time, or, asked for by a viewer with neither, the one to go on with. That is where she
+/// stopped, or the first one if she has not watched the title or has finished it.
 ///
 /// Of the renditions that the filters leave, the best video is chosen; audio, if they leave no video.
 #[utoipa::path(
@@ -203,7 +254,7 @@ pub(super) struct CdnUrl {
     params(("id" = inline(TitleIdText), Path, description = "The title's id."), SegmentParams),
     responses(
         (status = 200, description = "The segment's signed URLs.", body = CdnUrl),
-        (status = 400, description = "Not exactly one of segment and lastWatchedTimestamp, or a bad filter."),
+        (status = 400, description = "Both segment and lastWatchedTimestamp, neither of them and no viewer, or a bad filter."),
         (status = 401, description = "Control is not open to those without a token, or the token is not good."),
         (status = 404, description = "No such title, rendition or segment. For renditions, `available` lists what there is."),
         (status = 503, description = "No edge is up; Retry-After says in how many seconds to ask again."),
@@ -211,17 +262,28 @@ pub(super) struct CdnUrl {
 )]
 pub(super) async fn cdn_url(
     State(app): State<Arc<App>>,
-    _: MaybeViewer,
+    MaybeViewer(viewer): MaybeViewer,
     Named(id): Named<TitleId>,
     Params(params): Params<SegmentParams>,
 ) -> Result<Response, Problem> {
-    let at = params.at()?;
+    let asked = params.at()?;
     let wanted = params.wanted()?;
     let entry = entry(&app, &id).await?;
     let rendition = wanted.choose(&entry.renditions).ok_or_else(|| {
         let available: Vec<_> = entry.renditions.iter().map(describe).collect();
         Problem::new(Kind::NoSuchRendition, format!("there is: {}", available.join("; "))).instead_of(available)
     })?;
+    let at = match (asked, viewer) {
+        (Some(at), _) => at,
+        (None, Some(user)) => {
+            let stopped = app.ledger.stopped(user, id.clone()).await?;
+            At::TimeMs(resume_ms(stopped.as_ref(), entry.summary.duration_ms))
+        }
+        (None, None) => {
+            let detail = "give segment or lastWatchedTimestamp, or a viewer's token to go on where she stopped";
+            return Err(Problem::new(Kind::BadParameter, detail));
+        }
+    };
     if let At::TimeMs(ms) = at
         && ms >= entry.summary.duration_ms
     {
@@ -241,6 +303,10 @@ pub(super) async fn cdn_url(
         segment: number,
         start_ms: segment.start_ms,
         duration_ms: segment.duration_ms,
+        position_ms: match at {
+            At::TimeMs(ms) => ms,
+            At::Number(_) => segment.start_ms,
+        },
     };
     Ok(([(CACHE_CONTROL, NO_STORE)], Json(found)).into_response())
 }

@@ -13,7 +13,10 @@ use utoipa::ToSchema;
 use wire::{object::PathError, token::SignError};
 
 use super::{caching::NO_STORE, extract::Named};
-use crate::db::DbError;
+use crate::{
+    db::DbError,
+    viewers::{WriteError, commit::NotKept},
+};
 
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 /// Where problems are explained; a problem's `type` is this and its code.
@@ -51,6 +54,7 @@ pub(super) enum Kind {
     FingerprintTaken,
     FleetFull,
     NoEdge,
+    NotKept,
     TooSlow,
     Internal,
 }
@@ -253,6 +257,13 @@ const TABLE: &[About] = &[
         "Ask again after the time in Retry-After. An operator sees every edge and its last report at GET /fleet/edges.",
     ),
     about(
+        Kind::NotKept,
+        "not-kept",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "This cannot be kept now",
+        "Send it again after the time in Retry-After, as it was: what is older than what is known changes nothing.",
+    ),
+    about(
         Kind::TooSlow,
         "too-slow",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -306,6 +317,21 @@ impl Problem {
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<NotKept> for Problem {
+    fn from(reason: NotKept) -> Self {
+        Self::new(Kind::NotKept, reason.to_string())
+    }
+}
+
+impl From<WriteError> for Problem {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NotKept(reason) => reason.into(),
+            WriteError::Database(error) => error.into(),
+        }
     }
 }
 

@@ -58,7 +58,7 @@ pub(super) struct VideoSummary {
 }
 
 /// 1 to 64 of a-z, 0-9 and -, not beginning with -.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 #[schema(as = TitleId, value_type = String, pattern = "^[a-z0-9][a-z0-9-]{0,63}$")]
 pub(super) struct TitleIdText(pub(super) TitleId);
 
@@ -243,8 +243,12 @@ pub(super) async fn look_up(
 
 /// The catalogued title `id`.
 pub(super) async fn entry(app: &App, id: &TitleId) -> Result<Arc<Entry>, Problem> {
-    let read = async { Ok::<_, DbError>(app.db.title(id.clone()).await?.map(Arc::new)) };
-    app.titles.find_or(id, read).await?.ok_or_else(|| not_catalogued(id))
+    catalogued(app, id).await?.ok_or_else(|| not_catalogued(id))
+}
+
+/// The title `id` if it is catalogued.
+pub(super) async fn catalogued(app: &App, id: &TitleId) -> Result<Option<Arc<Entry>>, DbError> {
+    app.titles.find_or(id, async { Ok(app.db.title(id.clone()).await?.map(Arc::new)) }).await
 }
 
 fn not_catalogued(id: &TitleId) -> Problem {
