@@ -14,6 +14,7 @@ use std::{
 
 use wire::object::{Digest, Hasher};
 
+pub mod control;
 pub mod serve_ssd;
 pub mod token;
 

@@ -18,6 +18,8 @@ mod playback;
 mod player;
 mod server;
 mod steering;
+#[cfg(any(test, feature = "synthetic"))]
+pub mod synthetic;
 mod viewers;
 
 use std::{

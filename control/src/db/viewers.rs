@@ -79,6 +79,12 @@ impl Db {
         self.write(|db| Ok(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0)).await
     }
 
+    /// A number that says how large something is.
+    #[cfg(any(test, feature = "synthetic"))]
+    pub(crate) async fn weigh(&self, sql: &'static str) -> Result<f64, DbError> {
+        self.read(move |db| Ok(db.query_one(sql, [], |row| row.get::<_, i64>(0))? as f64)).await
+    }
+
     /// Up to `limit` users for whom something is due in periods below `before`, after `after`, in order.
     pub(crate) async fn viewers_due(
         &self,

@@ -1,0 +1,5 @@
+//! What does one control take?
+
+fn main() {
+    benches::main(benches::control::run);
+}
