@@ -1,5 +1,7 @@
 //! The HTTP API: a file per resource, one router that is also the source of `/openapi.json`, one shape for every error.
 
+mod admission;
+mod arms;
 mod audit;
 mod caching;
 mod caller;
@@ -52,6 +54,7 @@ use utoipa_axum::{
 use wire::{object::Digest, title::TitleId};
 
 use crate::{
+    canary::Canary,
     catalogue::Entry,
     config::{AllowedOrigin, Proxies},
     db::Db,
@@ -62,6 +65,7 @@ use crate::{
     metrics::Metrics,
     playback::Signer,
     player,
+    resilience::{Needs, admission::Admission},
     viewers::Ledger,
 };
 use caller::{RATE_LIMIT, RATE_LIMIT_POLICY};
@@ -93,6 +97,11 @@ pub(crate) struct App {
     pub(crate) proxies: Proxies,
     pub(crate) limits: Limits,
     pub(crate) once: Once,
+    pub(crate) needs: Needs,
+    /// Who is let in while control is behind.
+    pub(crate) admission: Admission,
+    /// A second instance that is tried out.
+    pub(crate) canary: Option<Arc<Canary>>,
     /// Writes that are done to their end, whether or not anyone still waits.
     pub(crate) writes: TaskTracker,
     pub(crate) metrics: Metrics,
@@ -259,7 +268,9 @@ pub(crate) fn service(router: Router<Arc<App>>, app: Arc<App>, origins: &[Allowe
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), audit::record))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), idempotency::once))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), arms::choose))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), caller::identify))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), admission::admit))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), observe));
     if origins.is_empty() { router.with_state(app) } else { router.layer(cors(origins)).with_state(app) }
 }

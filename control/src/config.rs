@@ -1,5 +1,6 @@
 //! What an operator writes in `control.toml`, and what the code trusts.
 
+mod canary;
 mod history;
 mod identity;
 
@@ -8,7 +9,11 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use http::HeaderValue;
 use wire::config::{Document, Seconds};
 
-pub use crate::limits::{Rate, Rates};
+pub use crate::{
+    canary::Config as CanaryConfig,
+    limits::{Rate, Rates},
+    resilience::admission::Overload,
+};
 pub use history::HistoryConfig;
 pub use identity::{
     KeySource, KeysUrl, NoRole, NotAKeysUrl, NotAName, NotAProxyHeader, OperatorConfig, OperatorName, Proxies, ProxyHeader,
@@ -22,6 +27,10 @@ const EDGE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration
 
 /// The bounds of a rate: the numbers that headers carry stay small, and a bucket's arithmetic exact.
 const RATE_MAX: u32 = 1_000_000;
+/// The bounds of `overload.lag`: the kernel's own scheduling is coarser than a millisecond.
+const LAG: (Duration, Duration) = (Duration::from_millis(1), Duration::from_secs(10));
+/// The bounds of `overload.requests_max`.
+const REQUESTS_MAX: (usize, usize) = (16, 1_000_000);
 /// The bounds of `audit.keep`.
 const AUDIT_KEEP: (Duration, Duration) = (Duration::from_secs(86_400), Duration::from_secs(3650 * 86_400));
 
@@ -50,6 +59,10 @@ pub struct Config {
     pub proxies: Proxies,
     /// How many requests a caller may send.
     pub limits: Rates,
+    /// When requests are shed.
+    pub overload: Overload,
+    /// A second control that is tried out.
+    pub canary: Option<CanaryConfig>,
     /// How long it is kept who did what.
     pub audit_keep: Duration,
     /// The bearer secret of edges.
@@ -78,6 +91,8 @@ impl Config {
         let anonymous = doc.value("viewers.anonymous", Some(true), "true or false");
         let proxies = identity::proxies(doc);
         let limits = limits(doc);
+        let overload = overload(doc);
+        let canary = canary::read(doc);
         let audit_keep = duration(doc, "audit.keep", Duration::from_secs(400 * 86_400), AUDIT_KEEP);
         let edge_token_file = doc.value::<String>("edge_token_file", None, FILE);
         let edge_timeout = duration(doc, "edge_timeout", Duration::from_secs(10), EDGE_TIMEOUT);
@@ -95,6 +110,8 @@ impl Config {
             anonymous: anonymous?,
             proxies: proxies?,
             limits: limits?,
+            overload: overload?,
+            canary,
             audit_keep: audit_keep?,
             edge_token_file: edge_token_file?.into(),
             edge_timeout: edge_timeout?,
@@ -102,6 +119,16 @@ impl Config {
             allowed_origins,
         })
     }
+}
+
+fn overload(doc: &mut Document) -> Option<Overload> {
+    let default = Overload::default();
+    let lag = duration(doc, "overload.lag", default.lag, LAG);
+    let requests_max = doc.value("overload.requests_max", Some(default.requests_max), "a whole number");
+    if requests_max.is_some_and(|number| !(REQUESTS_MAX.0..=REQUESTS_MAX.1).contains(&number)) {
+        doc.problem("overload.requests_max", format!("a number from {} to {}", REQUESTS_MAX.0, REQUESTS_MAX.1));
+    }
+    Some(Overload { lag: lag?, requests_max: requests_max? })
 }
 
 fn limits(doc: &mut Document) -> Option<Rates> {

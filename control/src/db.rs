@@ -24,6 +24,7 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
+use crate::resilience::dependency::{Dependency, Unavailable};
 pub(crate) use answers::{AnswerKey, Kept, KeptAnswer};
 pub(crate) use audit::{AuditRow, Deed};
 pub use backup::{Backup, BackupError, BackupStep, back_up};
@@ -42,6 +43,12 @@ pub(crate) const DATABASE: &str = "control.db";
 const READERS: usize = 4;
 /// How long to wait for a lock that another process (an operator's shell, a backup) holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a read may take, its turn included. Longer than another process may hold a lock.
+const READ_DEADLINE: Duration = Duration::from_secs(6);
+/// How long a write may take, its turn included. One that is late may still be done.
+const WRITE_DEADLINE: Duration = Duration::from_secs(10);
+/// Reads, and writes, at the same time, those that wait for a connection included.
+const CALLS_MAX: usize = 1024;
 /// Prepared statements kept by each connection: more than there are in this module.
 const STATEMENTS_MAX: usize = 128;
 
@@ -50,6 +57,13 @@ const STATEMENTS_MAX: usize = 128;
 pub(crate) struct Db {
     writer: Arc<Lane>,
     readers: Arc<Lane>,
+    guards: Arc<Guards>,
+}
+
+/// How long reads and writes are waited for, and by how many.
+struct Guards {
+    reads: Dependency,
+    writes: Dependency,
 }
 
 impl Db {
@@ -66,21 +80,30 @@ impl Db {
         // What is deleted is written over: it may be what someone watched.
         writer.pragma_update(None, "secure_delete", true).map_err(fault)?;
         let readers = (0..READERS).map(|_| reader(path)).collect::<Result<_, _>>().map_err(fault)?;
-        Ok(Self { writer: Lane::of(vec![writer]), readers: Lane::of(readers) })
+        let guards = Guards {
+            reads: Dependency::new("reads of the database", READ_DEADLINE, CALLS_MAX),
+            writes: Dependency::new("writes to the database", WRITE_DEADLINE, CALLS_MAX),
+        };
+        Ok(Self { writer: Lane::of(vec![writer]), readers: Lane::of(readers), guards: Arc::new(guards) })
     }
 
     async fn read<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        Lane::run(&self.readers, ask).await
+        Ok(self.guards.reads.call(Lane::run(&self.readers, ask)).await?)
     }
 
     async fn write<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        Lane::run(&self.writer, ask).await
+        Ok(self.guards.writes.call(Lane::run(&self.writer, ask)).await?)
+    }
+
+    /// What stands between requests and the database.
+    pub(crate) fn dependencies(&self) -> [&Dependency; 2] {
+        [&self.guards.reads, &self.guards.writes]
     }
 
     /// Whether the database answers.
@@ -193,6 +216,18 @@ pub(crate) enum DbError {
     Damaged { what: &'static str, why: String },
     #[error("a question to the database did not end: {0}")]
     Stopped(#[from] JoinError),
+    /// It was not asked, or is too slow. For viewers.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl From<Unavailable<Self>> for DbError {
+    fn from(unavailable: Unavailable<Self>) -> Self {
+        match unavailable {
+            Unavailable::Failed(error) => error,
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
 }
 
 impl DbError {

@@ -5,6 +5,7 @@
 //! has the keys of viewers' tokens, where one is configured.
 
 mod api;
+mod canary;
 mod catalogue;
 pub mod config;
 mod db;
@@ -16,6 +17,7 @@ mod limits;
 mod metrics;
 mod playback;
 mod player;
+mod resilience;
 mod server;
 mod steering;
 #[cfg(any(test, feature = "synthetic"))]
@@ -46,6 +48,7 @@ pub use identity::{fetch::FetchError, jwks::JwksError};
 
 use crate::{
     api::{App, Once},
+    canary::Canary,
     config::{KeySource, OperatorConfig, OperatorName, Role, ViewersConfig},
     db::{DATABASE, Db},
     fleet::Fleet,
@@ -59,6 +62,7 @@ use crate::{
     limits::Limits,
     metrics::Metrics,
     playback::Signer,
+    resilience::{Needs, admission::Admission},
     viewers::{Ledger, OpenLedgerError},
 };
 
@@ -108,6 +112,9 @@ impl Control {
             proxies: config.proxies,
             limits: Limits::new(config.limits),
             once: Once::default(),
+            needs: Needs::default(),
+            admission: Admission::new(config.overload),
+            canary: config.canary.map(|config| Arc::new(Canary::new(config))),
             writes: TaskTracker::new(),
             ledger,
             metrics,
@@ -132,6 +139,9 @@ impl Control {
             let stop = stop.clone();
             background.spawn(async move { viewers.run(stop).await });
         }
+        let app = Arc::clone(&self.app);
+        let admission_stop = stop.clone();
+        background.spawn(async move { app.admission.run(admission_stop).await });
         background.spawn(housekeeping::run(Arc::clone(&self.app), self.audit_keep, stop.clone()));
         let (ledger, served) = (Arc::clone(&self.app.ledger), CancellationToken::new());
         let ledger = tokio::spawn(ledger.run(api::now_unix_ms, served.clone()));

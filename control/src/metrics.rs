@@ -1,6 +1,7 @@
 //! What Prometheus may ask of control. Labels are bounded: routes and methods are the router's, not the stranger's.
 
 mod identity;
+mod resilience;
 pub(crate) mod viewers;
 
 use std::time::Duration;
@@ -9,8 +10,10 @@ use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 pub(crate) use identity::IdentityMetrics;
+use resilience::{ArmMetrics, ResilienceMetrics};
 
 use self::identity::raise;
+use crate::resilience::{admission::Admission, dependency::Dependency};
 
 /// The label of a request that no route took.
 const NO_ROUTE: &str = "none";
@@ -24,6 +27,8 @@ pub(crate) struct Metrics {
     hot: IntCounterVec,
     pub(crate) identity: IdentityMetrics,
     pub(crate) viewers: viewers::Counters,
+    pub(crate) arms: ArmMetrics,
+    resilience: ResilienceMetrics,
 }
 
 /// What is counted elsewhere, as of now.
@@ -35,6 +40,9 @@ pub(crate) struct Now<'a> {
     pub(crate) hot: &'a [(&'a str, (u64, u64))],
     /// Tokens of viewers that were verified before, and that were not.
     pub(crate) tokens: (u64, u64),
+    pub(crate) admission: &'a Admission,
+    /// What requests depend on.
+    pub(crate) dependencies: &'a [&'a Dependency],
 }
 
 impl Metrics {
@@ -66,7 +74,8 @@ impl Metrics {
         registry.register(Box::new(edges.clone()))?;
         let identity = IdentityMetrics::registered(&registry)?;
         let viewers = viewers::Counters::register(&registry)?;
-        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers })
+        let (arms, resilience) = (ArmMetrics::registered(&registry)?, ResilienceMetrics::registered(&registry)?);
+        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers, arms, resilience })
     }
 
     /// Counts one answered request.
@@ -93,6 +102,7 @@ impl Metrics {
             raise(&self.hot.with_label_values(&[cache, "miss"]), *misses);
         }
         self.identity.tokens(now.tokens);
+        self.resilience.set(now.admission, now.dependencies);
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

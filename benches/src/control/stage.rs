@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use control::{
     Config, Control,
-    config::{HistoryConfig, KeySource, Proxies, ProxyHeader, Rate, Rates, Refresh, Rules, ViewersConfig},
+    config::{HistoryConfig, KeySource, Overload, Proxies, ProxyHeader, Rate, Rates, Refresh, Rules, ViewersConfig},
     synthetic::{self, Crowd},
 };
 use serde_json::json;
@@ -157,6 +157,8 @@ fn config(folder: &Path) -> Config {
         audit_keep: Duration::from_secs(86_400),
         edge_token_file: write("edge", EDGE.into()),
         edge_timeout: Duration::from_secs(3600),
+        overload: Overload::default(),
+        canary: None,
         history: HistoryConfig::default(),
         allowed_origins: Vec::new(),
     }

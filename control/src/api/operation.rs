@@ -72,6 +72,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         edges: &edges,
         hot: &[("titles", app.titles.counts())],
         tokens: app.identity.viewers.as_ref().map_or((0, 0), |viewers| viewers.counts()),
+        admission: &app.admission,
+        dependencies: &[&app.db.dependencies()[..], &app.needs.all()[..]].concat(),
     };
     Ok(json(Bytes::from(app.metrics.text(&now)?), prometheus::TEXT_FORMAT))
 }

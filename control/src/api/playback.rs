@@ -167,9 +167,9 @@ pub(super) async fn playback(
     let edges = ranked(&app, &entry.root)?;
     let pass = pass(&app, &entry)?;
     let stopped = match viewer {
-        Some(user) => app.ledger.stopped(user, id.clone()).await.unwrap_or_else(|error| {
-            // Playing from the beginning is better than not at all.
-            tracing::error!(%error, title = %id, "a title is played without knowing where its viewer stopped");
+        Some(user) => app.needs.resume.call(app.ledger.stopped(user, id.clone())).await.unwrap_or_else(|unavailable| {
+            // Playing from the beginning is better than not at all, or late.
+            tracing::warn!(error = %unavailable, title = %id, "a title is played without knowing where its viewer stopped");
             None
         }),
         None => None,

@@ -56,6 +56,8 @@ pub(super) enum Kind {
     NoEdge,
     NotKept,
     TooSlow,
+    Overloaded,
+    Unavailable,
     Internal,
 }
 
@@ -270,6 +272,20 @@ const TABLE: &[About] = &[
         "The request took too long",
         "Ask again after the time in Retry-After; send bodies without pauses.",
     ),
+    about(
+        Kind::Overloaded,
+        "overloaded",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Control has more to do than it can",
+        "Ask again after the time in Retry-After, later each time. What viewers wait for least is answered so first.",
+    ),
+    about(
+        Kind::Unavailable,
+        "unavailable",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "What this depends on does not answer",
+        "Ask again after the time in Retry-After; the detail says what does not answer. Repeat a write with its Idempotency-Key.",
+    ),
     about(Kind::Internal, "internal", StatusCode::INTERNAL_SERVER_ERROR, "Control failed", "The reason is in control's log."),
 ];
 
@@ -316,7 +332,10 @@ impl Problem {
 
 impl From<DbError> for Problem {
     fn from(error: DbError) -> Self {
-        Self::internal(&error)
+        match error {
+            DbError::Unavailable(why) => Self::new(Kind::Unavailable, why),
+            error => Self::internal(&error),
+        }
     }
 }
 

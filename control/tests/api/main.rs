@@ -10,6 +10,7 @@ mod killed;
 mod limits;
 mod operation;
 mod operators;
+mod overload;
 mod playback;
 mod problems;
 mod reference;

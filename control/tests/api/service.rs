@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
 use bytes::Bytes;
 use control::{
     Config, Control, OpenError,
-    config::{HistoryConfig, Proxies, ProxyHeader, Rate, Rates},
+    config::{HistoryConfig, Overload, Proxies, ProxyHeader, Rate, Rates},
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -58,6 +58,8 @@ pub(crate) fn config(dir: &Path) -> Config {
         anonymous: true,
         proxies: Proxies { from: Vec::new(), header: ProxyHeader::XForwardedFor },
         limits: Rates { viewer: NO_LIMIT, operator: NO_LIMIT, address: NO_LIMIT },
+        overload: Overload { lag: Duration::from_secs(10), requests_max: 4096 },
+        canary: None,
         audit_keep: Duration::from_secs(86_400),
         edge_token_file: dir.join("edge.token"),
         // No test waits for an edge to fall silent, and none may fail because the machine is slow.

@@ -257,6 +257,41 @@ async fn what_is_unfinished_and_not_hidden_can_be_gone_on_with() {
     assert_eq!(list("bob").await, strings(&[]));
 }
 
+/// A table that is gone is what a test can do to a database that is open; a disk that fails looks the same from here.
+#[tokio::test]
+async fn playback_goes_on_without_the_database_and_what_needs_it_is_told_to_come_back() {
+    let stage = start().await;
+    stage.service.edge_up("e1").await;
+    stage.watched("alice", "film", &ago(1000), 60_000).await;
+    let playback = async || {
+        let playback = stage.get("/videos/film/playback", "alice").await;
+        assert_eq!(playback["edges"][0]["edge"], "e1");
+        playback["resume"]["positionMs"].as_u64()
+    };
+    assert_eq!(playback().await, Some(60_000));
+    let database = rusqlite::Connection::open(stage.dir.path().join("state/control.db")).unwrap();
+    database.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+    database.execute_batch("ALTER TABLE views RENAME TO gone").unwrap();
+    assert_eq!(playback().await, None, "from the beginning, and at once");
+    let history = async || stage.send(Method::GET, "/me/history", "alice", &Value::Null).await;
+    assert_eq!(history().await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    // Asked often enough it is left alone.
+    let refused = loop {
+        let reply = history().await;
+        if reply.status != StatusCode::INTERNAL_SERVER_ERROR {
+            break reply;
+        }
+    };
+    assert_eq!((refused.status, &refused.json()["type"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("/problems/unavailable")));
+    assert_eq!(playback().await, None);
+    database.execute_batch("ALTER TABLE gone RENAME TO views").unwrap();
+    while playback().await.is_none() {
+        // A pause of the breaker is awaited here.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(history().await.status, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn playback_begins_where_the_viewer_stopped() {
     let stage = start().await;
