@@ -5,6 +5,7 @@
 pub mod config;
 pub mod object;
 pub mod operate;
+pub mod placement;
 pub mod range;
 pub mod report;
 pub mod secret;
