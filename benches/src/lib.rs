@@ -15,7 +15,9 @@ use std::{
 use wire::object::{Digest, Hasher};
 
 pub mod control;
+pub mod placement;
 pub mod serve_ssd;
+pub mod steering;
 pub mod token;
 
 /// How much to do.
@@ -90,11 +92,11 @@ impl Report {
         self.size
     }
 
-    /// Measures `work` by repeating it. The small size does it once and measures nothing.
-    pub fn measure<T>(&mut self, name: impl Into<String>, mut work: impl FnMut() -> T) {
+    /// Measures `work` by repeating it, and tells how many nanoseconds it took. The small size does it once and measures nothing.
+    pub fn measure<T>(&mut self, name: impl Into<String>, mut work: impl FnMut() -> T) -> Option<f64> {
         if self.size == Size::Small {
             work();
-            return;
+            return None;
         }
         let mut best_ns = f64::INFINITY;
         for _ in 0..ROUNDS {
@@ -114,6 +116,7 @@ impl Report {
             best_ns = best_ns.min(elapsed.as_nanos() as f64 / times as f64);
         }
         self.figure(name, best_ns, "ns");
+        Some(best_ns)
     }
 
     /// Notes a figure that was found otherwise.

@@ -66,6 +66,7 @@ use crate::{
     playback::Signer,
     player,
     resilience::{Needs, admission::Admission},
+    steering::Steering,
     viewers::Ledger,
 };
 use caller::{RATE_LIMIT, RATE_LIMIT_POLICY};
@@ -88,6 +89,7 @@ pub(crate) struct App {
     pub(crate) fleet: RwLock<Fleet>,
     /// An edge whose last report is older leaves the rankings.
     pub(crate) edge_timeout: Duration,
+    pub(crate) steering: Steering,
     pub(crate) signer: Signer,
     /// What viewers do.
     pub(crate) ledger: Arc<Ledger>,

@@ -4,13 +4,19 @@
 //! as silent until it reports again.
 
 use std::{
+    borrow::Borrow,
     collections::BTreeMap,
     fmt,
     str::FromStr,
     time::{Duration, Instant},
 };
 
-use wire::report::{Health, Registration, Report};
+use wire::{
+    placement::Weights,
+    report::{Health, Registration, Report},
+};
+
+use crate::steering::fleet::{self as steered, FleetError, Site, Snapshot};
 
 /// The most edges that one control keeps.
 pub(crate) const EDGES_MAX: usize = 10_000;
@@ -26,6 +32,12 @@ pub(crate) struct EdgeId(String);
 
 impl EdgeId {
     pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for EdgeId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -50,7 +62,8 @@ impl fmt::Debug for EdgeId {
     }
 }
 
-fn is_name(name: &str) -> bool {
+/// Whether an edge or a site may be named so.
+pub(crate) fn is_name(name: &str) -> bool {
     name.len() <= NAME_CHARS_MAX
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
@@ -136,19 +149,36 @@ impl Edge {
             _ => Standing::Silent,
         }
     }
+
+    /// As steering sees it. Nothing is known of its load yet, and all edges of a site are alike.
+    fn steered(&self) -> steered::Edge {
+        steered::Edge {
+            id: self.id.as_str().into(),
+            site: self.registration.site.as_str().into(),
+            state: match &self.last {
+                Some((_, Report { health: Health::Draining, .. })) => steered::State::Draining,
+                _ => steered::State::Ready,
+            },
+            reported: self.last.as_ref().map(|(at, _)| *at),
+            load_permille: 0,
+            weights: Weights { throughput: 1, storage: 1 },
+        }
+    }
 }
 
 /// All registered edges, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
     edges: BTreeMap<EdgeId, Edge>,
+    /// How often anything changed.
+    changes: u64,
 }
 
 impl Fleet {
     /// The edges that were registered before.
     pub(crate) fn known(edges: impl IntoIterator<Item = (EdgeId, Registration)>) -> Self {
         let edges = edges.into_iter().map(|(id, registration)| (id.clone(), Edge { id, registration, last: None }));
-        Self { edges: edges.collect() }
+        Self { edges: edges.collect(), changes: 0 }
     }
 
     /// Registers a checked edge, or registers it anew. True when its id is new.
@@ -158,6 +188,7 @@ impl Fleet {
             return Err(FleetFull);
         }
         let is_new = known.is_none();
+        self.changes += 1;
         if known.is_none_or(|edge| edge.registration != registration) {
             self.edges.insert(id.clone(), Edge { id, registration, last: None });
         }
@@ -170,12 +201,29 @@ impl Fleet {
             return false;
         };
         edge.last = Some((now, report));
+        self.changes += 1;
         true
     }
 
     /// Forgets an edge. False when it is not registered.
     pub(crate) fn remove(&mut self, id: &EdgeId) -> bool {
+        self.changes += 1;
         self.edges.remove(id).is_some()
+    }
+
+    /// A number that is another one after every change.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// The fleet as steering sees it, with what is known of its sites.
+    pub(crate) fn snapshot(&self, sites: impl IntoIterator<Item = Site>) -> Result<Snapshot, FleetError> {
+        Snapshot::new(sites, self.edges.values().map(Edge::steered))
+    }
+
+    /// The edge with this id.
+    pub(crate) fn edge(&self, id: &str) -> Option<&Edge> {
+        self.edges.get(id)
     }
 
     /// All edges, by id.

@@ -19,7 +19,7 @@ mod playback;
 mod player;
 mod resilience;
 mod server;
-mod steering;
+pub mod steering;
 #[cfg(any(test, feature = "synthetic"))]
 pub mod synthetic;
 mod viewers;
@@ -63,6 +63,7 @@ use crate::{
     metrics::Metrics,
     playback::Signer,
     resilience::{Needs, admission::Admission},
+    steering::{Steering, decide::Rules},
     viewers::{Ledger, OpenLedgerError},
 };
 
@@ -105,6 +106,7 @@ impl Control {
             db,
             fleet: RwLock::new(Fleet::known(edges)),
             edge_timeout: config.edge_timeout,
+            steering: Steering::new(Rules { silent_after: config.edge_timeout, ..Rules::default() }),
             signer: Signer::new(key, config.token_issuer, config.token_lifetime),
             keys,
             titles: Hot::new(TITLES_BYTES_MAX, |_, entry| entry.weight()),

@@ -1,98 +1,87 @@
-//! Which edges a viewer is sent to, best first. Pure: takes edges and `now`, returns a ranking.
+//! Steering: which edges a viewer is sent to. The modules below are pure and each is one step; this one holds what they decide by and
+//! is what the API talks to.
 //!
-//! Of the edges that are ready, rendezvous hashing by (title root, edge id) makes one title prefer one edge, whatever
-//! the order edges came in, and moves only a lost edge's titles when it goes.
+//! A client's address gives the sites that announce its network ([`prefixes`]) and the place where it is ([`geo`]); with these, the title, the
+//! fleet as it stands ([`fleet`]) and what each edge holds, [`mod@decide`] ranks edges and explains itself in the words of [`reasons`].
 
-use std::time::{Duration, Instant};
+pub mod decide;
+pub mod fleet;
+pub mod geo;
+mod near;
+pub mod prefixes;
+pub mod reasons;
+pub mod record;
+pub mod replay;
+mod site;
 
-use wire::object::{Digest, ObjectPath};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
-use crate::fleet::{Edge, Standing};
+use parking_lot::Mutex;
+use wire::placement::{Key, Popularity};
 
-/// The most edges that an answer names: enough to fail over, little enough to read.
-pub(crate) const RANKED_MAX: usize = 8;
+use self::{
+    decide::{Content, Question, Ranking, Rules, decide},
+    fleet::Snapshot,
+};
+use crate::fleet::Fleet;
 
-/// The ready edges for the title at `root`, best first, at most [`RANKED_MAX`].
-pub(crate) fn rank<'a>(
-    edges: impl Iterator<Item = &'a Edge>,
-    root: &ObjectPath,
-    now: Instant,
-    timeout: Duration,
-) -> Vec<&'a Edge> {
-    let mut ready: Vec<_> =
-        edges.filter(|edge| edge.standing(now, timeout) == Standing::Ready).map(|edge| (weight(root, edge), edge)).collect();
-    ready.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
-    ready.into_iter().take(RANKED_MAX).map(|(_, edge)| edge).collect()
+/// What steering decides by. Nothing is known of sites and their networks yet, so all are equally near to everybody.
+pub(crate) struct Steering {
+    rules: Rules,
+    /// Of the fleet at this count of its changes.
+    snapshot: Mutex<(Option<u64>, Arc<Snapshot>)>,
+    sessions: AtomicU64,
 }
 
-/// Neither a path nor an edge id has a space, so no two pairs hash alike.
-fn weight(root: &ObjectPath, edge: &Edge) -> Digest {
-    Digest::of(format!("{root} {}", edge.id).as_bytes())
+/// Whom and what a decision is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) title: Key,
+    pub(crate) popularity: Popularity,
+    pub(crate) session: Key,
 }
 
-#[cfg(test)]
-mod tests {
-    use wire::report::Health;
+impl Steering {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self { rules, snapshot: Mutex::new((None, Arc::default())), sessions: AtomicU64::new(0) }
+    }
 
-    use super::*;
-    use crate::fleet::{
-        Fleet,
-        tests::{registration, report},
-    };
+    /// A session for a request that belongs to none: another one each time, so that they spread.
+    pub(crate) fn new_session(&self) -> Key {
+        Key::of(&self.sessions.fetch_add(1, Ordering::Relaxed).to_le_bytes())
+    }
 
-    const TIMEOUT: Duration = Duration::from_secs(10);
-
-    fn fleet(ids: &[&str], now: Instant) -> Fleet {
-        let mut fleet = Fleet::default();
-        for id in ids {
-            let id: crate::fleet::EdgeId = id.parse().unwrap();
-            fleet.register(id.clone(), registration("https://a")).unwrap();
-            fleet.report(&id, report(Health::Ready), now);
+    /// The fleet as decisions see it, made anew if it changed.
+    pub(crate) fn snapshot(&self, fleet: &Fleet) -> Arc<Snapshot> {
+        let mut last = self.snapshot.lock();
+        if last.0 != Some(fleet.changes()) {
+            match fleet.snapshot([]) {
+                Ok(snapshot) => last.1 = Arc::new(snapshot),
+                Err(error) => {
+                    tracing::error!(%error, "the fleet cannot be steered to as it is now; decisions use what it was before")
+                }
+            }
+            last.0 = Some(fleet.changes());
         }
-        fleet
+        Arc::clone(&last.1)
     }
 
-    fn ranked(fleet: &Fleet, title: usize, now: Instant) -> Vec<String> {
-        let root = ObjectPath::new(format!("/titles/{title}")).unwrap();
-        rank(fleet.edges(), &root, now, TIMEOUT).into_iter().map(|edge| edge.id.to_string()).collect()
-    }
-
-    #[test]
-    fn losing_an_edge_moves_only_its_own_titles() {
-        let now = Instant::now();
-        let three = fleet(&["a", "b", "c"], now);
-        let two = fleet(&["a", "c"], now);
-        let mut firsts = [0; 3];
-        for title in 0..300 {
-            let before = ranked(&three, title, now);
-            let after = ranked(&two, title, now);
-            assert_eq!(before.iter().filter(|id| *id != "b").collect::<Vec<_>>(), after.iter().collect::<Vec<_>>());
-            firsts[["a", "b", "c"].iter().position(|id| *id == before[0]).unwrap()] += 1;
-        }
-        assert!(firsts.iter().all(|first| (60..140).contains(first)), "titles spread over edges: {firsts:?}");
-    }
-
-    #[test]
-    fn the_order_is_the_same_in_every_release() {
-        let now = Instant::now();
-        // The SHA-256 of "/titles/1 a", "/titles/1 c" and "/titles/1 b", largest first.
-        assert_eq!(ranked(&fleet(&["a", "b", "c"], now), 1, now), ["a", "c", "b"]);
-    }
-
-    #[test]
-    fn draining_and_silent_edges_are_left_out() {
-        let now = Instant::now();
-        let mut fleet = fleet(&["a", "b"], now);
-        fleet.report(&"a".parse().unwrap(), report(Health::Draining), now);
-        assert_eq!(ranked(&fleet, 1, now), ["b"]);
-        assert_eq!(ranked(&fleet, 1, now + TIMEOUT + Duration::from_millis(1)), Vec::<String>::new());
-    }
-
-    #[test]
-    fn an_answer_names_a_bounded_number_of_edges() {
-        let now = Instant::now();
-        let ids: Vec<String> = (0..40).map(|n| format!("e{n}")).collect();
-        let fleet = fleet(&ids.iter().map(String::as_str).collect::<Vec<_>>(), now);
-        assert_eq!(ranked(&fleet, 1, now).len(), RANKED_MAX);
+    /// Ranks the edges of a snapshot.
+    pub(crate) fn decide(
+        &self,
+        wanted: &Wanted,
+        fleet: &Snapshot,
+        now: Instant,
+        content: impl FnMut(usize) -> Content,
+    ) -> Ranking {
+        let Wanted { title, popularity, session } = *wanted;
+        let question = Question { announced: &[], place: None, title, popularity, session };
+        decide(&question, fleet, &self.rules, now, content)
     }
 }

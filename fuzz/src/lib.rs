@@ -3,8 +3,18 @@
 //! A coverage-guided fuzzer calls them as they are (`libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::token(data))`); the tests below run each on
 //! mutations of good input, with a seed that is printed.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
 
+use control::steering::{
+    geo::Places,
+    prefixes::{self, Announcements},
+    record::Line,
+    replay::{Change, Replay},
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use wire::{
     config::Document,
@@ -18,8 +28,16 @@ use wire::{
 pub type Target = fn(&[u8]);
 
 /// All targets, by name.
-pub const TARGETS: [(&str, Target); 5] =
-    [("config", config), ("object_path", object_path), ("range", range), ("title", title), ("token", token)];
+pub const TARGETS: [(&str, Target); 8] = [
+    ("config", config),
+    ("decisions", decisions),
+    ("object_path", object_path),
+    ("places", places),
+    ("prefixes", prefixes),
+    ("range", range),
+    ("title", title),
+    ("token", token),
+];
 
 /// A configuration file: an error for everything that is wrong, and never a role from what is.
 pub fn config(data: &[u8]) {
@@ -27,6 +45,45 @@ pub fn config(data: &[u8]) {
     let Ok(mut document) = Document::parse(text) else { return };
     let config = edge::config::Config::read(&mut document);
     assert!(config.is_some() || document.finish().is_err(), "a configuration that is not read has a problem that says why");
+}
+
+/// A record of decisions, as an operator replays it: every line is taken or refused, and what is taken adds up.
+pub fn decisions(data: &[u8]) {
+    let change = Change { without_sites: BTreeSet::from(["paris".to_owned()]), load_percent: 150, ..Change::default() };
+    let mut replay = Replay::new(change, Instant::now());
+    let mut taken = 0;
+    for line in data.split(|byte| *byte == b'\n') {
+        if let Ok(line) = serde_json::from_slice::<Line>(line) {
+            let is_taken = replay.line(&line).is_ok();
+            taken += u64::from(is_taken && matches!(line, Line::Decision(_)));
+        }
+    }
+    let outcome = replay.outcome();
+    assert_eq!(outcome.decisions, taken);
+    let served: u64 = outcome.edges.iter().map(|edge| edge.sessions.after).sum();
+    assert_eq!(served + outcome.unserved.after, taken);
+}
+
+/// A file in MaxMind's format: an address is somewhere on the globe, or nowhere.
+pub fn places(data: &[u8]) {
+    let Ok(places) = Places::new(data.to_vec()) else { return };
+    for address in [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::LOCALHOST] {
+        let located = places.locate(address.into());
+        assert!(located.place.is_none_or(|place| place.latitude().abs() <= 90.0 && place.longitude().abs() <= 180.0));
+    }
+}
+
+/// A file of prefixes: each of them is found again by its own address.
+pub fn prefixes(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(said) = prefixes::read(text) else { return };
+    let mut all = Announcements::default();
+    all.replace("file", said.iter().cloned()).expect("fewer than are kept");
+    let table = all.table();
+    for said in &said {
+        let announced = table.announced(said.prefix.addr());
+        assert!(announced.len() == 16 || announced.iter().any(|told| told.prefix == said.prefix && *told.site == *said.site));
+    }
 }
 
 /// A path: what is accepted stays below its root, and reads the same again.
@@ -118,6 +175,9 @@ mod tests {
     fn corpus(target: &str) -> Vec<Vec<u8>> {
         match target {
             "config" => vec![include_bytes!("../../config/edge.toml").to_vec()],
+            "decisions" => vec![include_bytes!("../corpus/decisions.jsonl").to_vec()],
+            "places" => vec![include_bytes!("../corpus/places.mmdb").to_vec()],
+            "prefixes" => vec![b"# two sites\n192.0.2.0/24 berlin\n2001:db8::/32\tparis # v6\n0.0.0.0/0 paris\n".to_vec()],
             "object_path" => vec![b"/titles/0a1b/v720/00001.m4s".to_vec(), b"/files/a~b=c/d.e".to_vec()],
             "range" => [
                 "range: bytes=0-499",

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use wire::{
     object::{ObjectPath, PathError},
+    placement::{Key, Popularity},
     report::Registration,
     title::TitleId,
 };
@@ -34,7 +35,7 @@ use crate::{
     db::{At, Found},
     fleet::EdgeId,
     playback::{Pass, Wanted, describe},
-    steering,
+    steering::{Wanted as Steered, decide::Content},
     viewers::view::{View, is_finished},
 };
 
@@ -133,8 +134,12 @@ impl PlaybackEdge {
 
 /// The edges for the title at `root`, best first; at least one.
 fn ranked(app: &App, root: &ObjectPath) -> Result<Vec<(EdgeId, Registration)>, Problem> {
+    let wanted =
+        Steered { title: Key::of(root.as_str().as_bytes()), popularity: Popularity::NONE, session: app.steering.new_session() };
     let fleet = app.fleet.read();
-    let ranked = steering::rank(fleet.edges(), root, Instant::now(), app.edge_timeout);
+    let snapshot = app.steering.snapshot(&fleet);
+    let ranking = app.steering.decide(&wanted, &snapshot, Instant::now(), |_| Content::Unknown);
+    let ranked: Vec<_> = ranking.edges.iter().filter_map(|edge| fleet.edge(&snapshot.edges()[*edge].id)).collect();
     if ranked.is_empty() {
         return Err(Problem::new(Kind::NoEdge, "no edge has reported lately that it is ready"));
     }
