@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use tracing::Level;
 use wire::{
     config::{Bytes, Seconds},
-    title::TitleId,
+    title::{TitleId, TitleKind, YEARS, is_language_tag},
     token::Algorithm,
 };
 
@@ -225,6 +225,21 @@ pub(crate) struct IngestArgs {
     /// The age rating, such as PG-13
     #[arg(long)]
     pub(crate) rating: Option<String>,
+    /// A genre, as the service names it; once for each
+    #[arg(long, value_name = "NAME")]
+    pub(crate) genre: Vec<String>,
+    /// When it came out
+    #[arg(long, value_parser = year)]
+    pub(crate) year: Option<u16>,
+    /// The language of the original, such as en or pt-BR (BCP 47)
+    #[arg(long, value_name = "TAG", value_parser = language)]
+    pub(crate) language: Option<String>,
+    /// What it is: film, episode, short, special, trailer or clip
+    #[arg(long)]
+    pub(crate) kind: Option<TitleKind>,
+    /// Catalogue it although the same film is catalogued under another id
+    #[arg(long)]
+    pub(crate) allow_duplicate: bool,
     /// The origin's configuration
     #[arg(long, value_name = "FILE", default_value = "/etc/larder/origin.toml")]
     pub(crate) config: PathBuf,
@@ -518,6 +533,15 @@ pub(crate) struct ReplayArgs {
 fn prefix(text: &str) -> Result<IpNet, String> {
     let alone = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse().or_else(|_| alone()).map_err(|_| "expected an address or prefix such as 192.0.2.7 or 2001:db8::/32".into())
+}
+
+fn year(text: &str) -> Result<u16, String> {
+    let expected = || format!("expected a year from {} to {}", YEARS.start(), YEARS.end());
+    text.parse().ok().filter(|year| YEARS.contains(year)).ok_or_else(expected)
+}
+
+fn language(text: &str) -> Result<String, String> {
+    if is_language_tag(text) { Ok(text.to_owned()) } else { Err("expected a language tag such as en or pt-BR (BCP 47)".into()) }
 }
 
 fn protocol(version: &str) -> Result<Protocol, String> {

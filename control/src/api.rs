@@ -9,11 +9,13 @@ mod docs;
 mod extract;
 mod fleet;
 mod idempotency;
+mod listing;
 mod me;
 mod operation;
 mod playback;
 mod problem;
 mod schema;
+mod search;
 mod timestamp;
 mod videos;
 mod viewers;
@@ -58,6 +60,7 @@ use crate::{
     catalogue::Entry,
     config::{AllowedOrigin, Proxies},
     db::Db,
+    finder::Finder,
     fleet::Fleet,
     hot::Hot,
     identity::Identity,
@@ -84,6 +87,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// What handlers share.
 pub(crate) struct App {
     pub(crate) db: Db,
+    pub(crate) finder: Finder,
     /// Titles as they were read last.
     pub(crate) titles: Hot<TitleId, Arc<Entry>>,
     pub(crate) fleet: RwLock<Fleet>,
@@ -154,7 +158,7 @@ impl App {
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
-        (name = "videos", description = "Titles: search, look up, publish."),
+        (name = "videos", description = "Titles: search, look up, publish, amend."),
         (name = "playback", description = "Signed URLs of a title's files on the edges that serve it best."),
         (name = "viewers", description = "What belongs to one viewer, whom her token names."),
         (name = "fleet", description = "Edges: registration, reports, state."),
@@ -167,7 +171,7 @@ struct Description;
 /// Every route of the API with its description. The player's pages are the router's fallback.
 pub(crate) fn routes() -> (Router<Arc<App>>, Described, docs::Page) {
     let (router, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(videos::list))
+        .routes(routes!(listing::list))
         .routes(routes!(videos::look_up, videos::publish, videos::remove).layer(DefaultBodyLimit::max(TITLE_BYTES_MAX)))
         .routes(routes!(viewers::rate))
         .routes(routes!(viewers::stopped, viewers::watched))
@@ -178,6 +182,9 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Described, docs::Page) {
         .routes(routes!(viewers::likes))
         .routes(routes!(viewers::forget_me))
         .routes(routes!(viewers::export, viewers::forget))
+        .routes(routes!(videos::amend))
+        .routes(routes!(search::inspect))
+        .routes(routes!(search::rebuild))
         .routes(routes!(playback::playback))
         .routes(routes!(playback::cdn_url))
         .routes(routes!(playback::thumbnail))

@@ -6,15 +6,19 @@
 use std::{collections::HashSet, fmt, str::FromStr};
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use wire::{
-    object::ObjectPath,
-    title::{Media, Rendition, Title, TitleId},
+    object::{Digest, ObjectPath},
+    title::{Media, Rendition, Title, TitleId, TitleKind, YEARS, is_language_tag},
 };
 
 const TITLE_CHARS_MAX: usize = 300;
 const DESCRIPTION_CHARS_MAX: usize = 10_000;
 const CAST_MAX: usize = 200;
 const RATING_CHARS_MAX: usize = 32;
+const GENRES_MAX: usize = 16;
+const GENRE_CHARS_MAX: usize = 64;
 /// The longest name of a player, codec string or content type.
 const WORD_CHARS_MAX: usize = 200;
 const RENDITIONS_MAX: usize = 64;
@@ -32,9 +36,120 @@ pub(crate) struct Summary {
     pub(crate) description: String,
     pub(crate) cast: Vec<String>,
     pub(crate) rating: Option<String>,
+    pub(crate) genres: Vec<String>,
+    pub(crate) year: Option<u16>,
+    pub(crate) language: Option<String>,
+    pub(crate) kind: Option<TitleKind>,
     pub(crate) duration_ms: u64,
     /// When it was first catalogued, in milliseconds since 1970.
     pub(crate) created_at_ms: u64,
+    /// Another whenever anything else here but the duration is: what search compares its index by.
+    pub(crate) stamp: u64,
+}
+
+/// What is said of a title, and may be said anew without publishing it again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Metadata {
+    pub(crate) title: String,
+    #[serde(default)]
+    pub(crate) description: String,
+    #[serde(default)]
+    pub(crate) cast: Vec<String>,
+    pub(crate) rating: Option<String>,
+    #[serde(default)]
+    pub(crate) genres: Vec<String>,
+    pub(crate) year: Option<u16>,
+    pub(crate) language: Option<String>,
+    pub(crate) kind: Option<TitleKind>,
+}
+
+impl Metadata {
+    /// What a title that is published says of itself.
+    pub(crate) fn of(title: &Title) -> Self {
+        Self {
+            title: title.title.clone(),
+            description: title.description.clone(),
+            cast: title.cast.clone(),
+            rating: title.rating.clone(),
+            genres: title.genres.clone(),
+            year: title.year,
+            language: title.language.clone(),
+            kind: title.kind,
+        }
+    }
+
+    /// What is catalogued.
+    pub(crate) fn catalogued(summary: &Summary) -> Self {
+        Self {
+            title: summary.title.clone(),
+            description: summary.description.clone(),
+            cast: summary.cast.clone(),
+            rating: summary.rating.clone(),
+            genres: summary.genres.clone(),
+            year: summary.year,
+            language: summary.language.clone(),
+            kind: summary.kind,
+        }
+    }
+
+    /// These words with `patch` applied (RFC 7396): members that are null there are as if they had never been said.
+    pub(crate) fn patched(&self, patch: &Value) -> Result<Self, Flaw> {
+        let mut words = serde_json::to_value(self).expect("text and numbers always become JSON");
+        merge(&mut words, patch);
+        let patched: Self = serde_json::from_value(words).or_else(|error| flaw("", error.to_string()))?;
+        patched.check()?;
+        Ok(patched)
+    }
+
+    fn check(&self) -> Result<(), Flaw> {
+        line("/title", &self.title, TITLE_CHARS_MAX)?;
+        if self.description.chars().count() > DESCRIPTION_CHARS_MAX {
+            return flaw("/description", format!("it is longer than {DESCRIPTION_CHARS_MAX} characters"));
+        }
+        lines("/cast", &self.cast, CAST_MAX, WORD_CHARS_MAX)?;
+        if let Some(rating) = &self.rating {
+            line("/rating", rating, RATING_CHARS_MAX)?;
+        }
+        lines("/genres", &self.genres, GENRES_MAX, GENRE_CHARS_MAX)?;
+        if self.year.is_some_and(|year| !YEARS.contains(&year)) {
+            return flaw("/year", format!("it must be from {} to {}", YEARS.start(), YEARS.end()));
+        }
+        match &self.language {
+            Some(tag) if !is_language_tag(tag) => {
+                flaw("/language", "it is not a language tag such as \"en\" or \"pt-BR\" (BCP 47)")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The stamp of a title that says this and was catalogued then: 63 bits of the digest.
+    pub(crate) fn stamp(&self, created_at_ms: u64) -> u64 {
+        let words = serde_json::to_vec(&(self, created_at_ms)).expect("text and numbers always become JSON");
+        let digest = Digest::of(&words).to_string();
+        u64::from_str_radix(&digest[..16], 16).expect("hexadecimal digits") >> 1
+    }
+}
+
+/// RFC 7396, section 2: "If the provided merge patch contains members that do not appear within the target, those members are
+/// added. If the target does contain the member, the value is replaced. Null values in the merge patch are given special meaning
+/// to indicate the removal of existing values in the target."
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(members) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(serde_json::Map::new());
+    }
+    let object = target.as_object_mut().expect("it was just made one");
+    for (name, value) in members {
+        if value.is_null() {
+            object.remove(name);
+        } else {
+            merge(object.entry(name).or_insert(Value::Null), value);
+        }
+    }
 }
 
 /// A catalogued title without its segments and objects, which are looked up one by one.
@@ -53,8 +168,9 @@ pub(crate) struct Entry {
 impl Entry {
     /// About how many bytes it takes in memory.
     pub(crate) fn weight(&self) -> usize {
-        let Summary { title, description, cast, .. } = &self.summary;
-        let texts = title.len() + description.len() + cast.iter().map(|name| name.len() + size_of::<String>()).sum::<usize>();
+        let Summary { title, description, cast, genres, .. } = &self.summary;
+        let names = cast.iter().chain(genres).map(|name| name.len() + size_of::<String>()).sum::<usize>();
+        let texts = title.len() + description.len() + names;
         let paths = self.hls.len() + self.dash.len() + self.poster.len() + self.storyboard.len() + self.root.as_str().len();
         let rendition = |rendition: &Rendition| {
             let texts = [&rendition.id, &rendition.codecs, &rendition.playlist, &rendition.init];
@@ -100,11 +216,6 @@ impl FromStr for Cursor {
 #[error("it is not a cursor that this list gave; take the last answer's nextCursor as it is, or begin without one")]
 pub(crate) struct NotACursor;
 
-/// `text` as search compares it: lower case, white space made single.
-pub(crate) fn folded(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
-}
-
 /// What is wrong with a title, and where in its JSON (RFC 6901).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{pointer}: {detail}")]
@@ -122,19 +233,7 @@ pub(crate) fn check(title: &Title, id: &TitleId) -> Result<(), Flaw> {
     if title.id != *id {
         return flaw("/id", format!("it says {:?}, the address says {:?}", title.id.as_str(), id.as_str()));
     }
-    line("/title", &title.title, TITLE_CHARS_MAX)?;
-    if title.description.chars().count() > DESCRIPTION_CHARS_MAX {
-        return flaw("/description", format!("it is longer than {DESCRIPTION_CHARS_MAX} characters"));
-    }
-    if title.cast.len() > CAST_MAX {
-        return flaw("/cast", format!("it has more than {CAST_MAX} names"));
-    }
-    for (n, name) in title.cast.iter().enumerate() {
-        line(format!("/cast/{n}"), name, WORD_CHARS_MAX)?;
-    }
-    if let Some(rating) = &title.rating {
-        line("/rating", rating, RATING_CHARS_MAX)?;
-    }
+    Metadata::of(title).check()?;
     if !(1..=DURATION_MS_MAX).contains(&title.duration_ms) {
         return flaw("/durationMs", format!("it must be from 1 to {DURATION_MS_MAX}"));
     }
@@ -162,6 +261,14 @@ fn line(pointer: impl Into<String>, text: &str, chars_max: usize) -> Result<(), 
         return flaw(pointer, "it has a control character");
     }
     Ok(())
+}
+
+/// A list of such lines.
+fn lines(pointer: &str, texts: &[String], most: usize, chars_max: usize) -> Result<(), Flaw> {
+    if texts.len() > most {
+        return flaw(pointer, format!("it has more than {most} entries"));
+    }
+    texts.iter().enumerate().try_for_each(|(n, text)| line(format!("{pointer}/{n}"), text, chars_max))
 }
 
 /// The paths of a title's objects, each checked.
@@ -265,6 +372,10 @@ pub(crate) mod tests {
             description: "About nothing.".into(),
             cast: vec!["Änne Somebody".into()],
             rating: Some("PG-13".into()),
+            genres: vec!["Drama".into()],
+            year: Some(1999),
+            language: Some("en".into()),
+            kind: Some(TitleKind::Film),
             duration_ms: 12_000,
             root: ObjectPath::new(format!("/titles/{}", Digest::of(id.as_bytes()))).unwrap(),
             fingerprint: Digest::of(format!("source of {id}").as_bytes()),
@@ -282,7 +393,7 @@ pub(crate) mod tests {
         let id = "demo".parse().unwrap();
         assert_eq!(check(&title("demo"), &id), Ok(()));
         type Spoil = fn(&mut Title);
-        let cases: [(&str, Spoil); 22] = [
+        let cases: [(&str, Spoil); 28] = [
             ("/id", |t| t.id = "other".parse().unwrap()),
             ("/title", |t| t.title = " ".into()),
             ("/title", |t| t.title = "x".repeat(TITLE_CHARS_MAX + 1)),
@@ -291,6 +402,12 @@ pub(crate) mod tests {
             ("/cast", |t| t.cast = vec!["x".into(); CAST_MAX + 1]),
             ("/cast/1", |t| t.cast.push(String::new())),
             ("/rating", |t| t.rating = Some(String::new())),
+            ("/genres", |t| t.genres = vec!["x".into(); GENRES_MAX + 1]),
+            ("/genres/1", |t| t.genres.push("x".repeat(GENRE_CHARS_MAX + 1))),
+            ("/year", |t| t.year = Some(1869)),
+            ("/language", |t| t.language = Some("e".into())),
+            ("/language", |t| t.language = Some("en_GB".into())),
+            ("/language", |t| t.language = Some(format!("en{}", "-abc".repeat(10)))),
             ("/durationMs", |t| t.duration_ms = 0),
             ("/durationMs", |t| t.duration_ms = u64::MAX),
             ("/hls", |t| t.hls = "missing.m3u8".into()),
@@ -311,6 +428,79 @@ pub(crate) mod tests {
             spoil(&mut title);
             assert_eq!(check(&title, &id).map_err(|flaw| flaw.pointer), Err(pointer.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_names_and_nothing_else() {
+        let words = Metadata::of(&title("demo"));
+        let patched = |patch: &str| words.patched(&serde_json::from_str(patch).unwrap());
+        assert_eq!(patched("{}"), Ok(words.clone()));
+        assert_eq!(
+            patched(r#"{"title": "Other", "year": 2001, "rating": null, "genres": ["A", "B"], "description": null}"#),
+            Ok(Metadata {
+                title: "Other".into(),
+                year: Some(2001),
+                rating: None,
+                genres: vec!["A".into(), "B".into()],
+                description: String::new(),
+                ..words.clone()
+            })
+        );
+        for (bad, pointer) in [
+            (r#"{"title": null}"#, ""),
+            (r#"{"title": ""}"#, "/title"),
+            (r#"{"unknown": 1}"#, ""),
+            (r#"{"durationMs": 1}"#, ""),
+            (r#"{"year": "x"}"#, ""),
+            (r#"{"kind": "poem"}"#, ""),
+            (r#"{"cast": [""]}"#, "/cast/0"),
+            ("[]", ""),
+            ("null", ""),
+        ] {
+            assert_eq!(patched(bad).map_err(|flaw| flaw.pointer), Err(pointer.to_owned()), "{bad}");
+        }
+    }
+
+    /// The examples of RFC 7396, appendix A.
+    #[test]
+    fn patches_are_merged_as_the_rfc_has_it() {
+        for (original, patch, result) in [
+            (r#"{"a":"b"}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"b":"c"}"#, r#"{"a":"b","b":"c"}"#),
+            (r#"{"a":"b"}"#, r#"{"a":null}"#, "{}"),
+            (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
+            (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
+            (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
+            (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
+            (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
+            (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),
+            (r#"{"a":"foo"}"#, "null", "null"),
+            (r#"{"a":"foo"}"#, r#""bar""#, r#""bar""#),
+            (r#"{"e":null}"#, r#"{"a":1}"#, r#"{"e":null,"a":1}"#),
+            ("[1,2]", r#"{"a":"b","c":null}"#, r#"{"a":"b"}"#),
+            ("{}", r#"{"a":{"bb":{"ccc":null}}}"#, r#"{"a":{"bb":{}}}"#),
+        ] {
+            let [mut target, patch, result] = [original, patch, result].map(|json| serde_json::from_str::<Value>(json).unwrap());
+            merge(&mut target, &patch);
+            assert_eq!(target, result, "{original} with {patch}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_another_when_anything_is() {
+        let words = Metadata::of(&title("demo"));
+        let stamp = words.stamp(1);
+        assert_eq!(stamp, words.clone().stamp(1));
+        assert!(stamp <= i64::MAX as u64, "it fits every integer on its way");
+        let others = [
+            words.stamp(2),
+            Metadata { title: "x".into(), ..words.clone() }.stamp(1),
+            Metadata { cast: vec![], ..words.clone() }.stamp(1),
+            Metadata { kind: None, ..words.clone() }.stamp(1),
+            Metadata { year: None, ..words }.stamp(1),
+        ];
+        assert!(others.iter().all(|other| *other != stamp));
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub use identity::{
 
 /// The bounds of `token_lifetime`: shorter breaks playback between two requests, longer outlives a change of keys.
 const TOKEN_LIFETIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
+/// The bounds of `search.timeout`: shorter finds too little on a busy machine, longer is not waited for by anyone who types.
+const SEARCH_TIMEOUT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(10));
 /// The bounds of `edge_timeout`.
 const EDGE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
 
@@ -71,6 +73,8 @@ pub struct Config {
     pub edge_timeout: Duration,
     /// How what viewers do is kept.
     pub history: HistoryConfig,
+    /// From a search to its answer, which then has what was found until then.
+    pub search_timeout: Duration,
     /// Web origins whose scripts may call the API; none unless configured.
     pub allowed_origins: Vec<AllowedOrigin>,
 }
@@ -97,6 +101,7 @@ impl Config {
         let edge_token_file = doc.value::<String>("edge_token_file", None, FILE);
         let edge_timeout = duration(doc, "edge_timeout", Duration::from_secs(10), EDGE_TIMEOUT);
         let history = history::history(doc);
+        let search_timeout = duration(doc, "search.timeout", Duration::from_millis(250), SEARCH_TIMEOUT);
         let allowed_origins = doc.list("cors.allowed_origins", AllowedOrigin::EXPECTED);
         Some(Self {
             listen: listen?,
@@ -116,6 +121,7 @@ impl Config {
             edge_token_file: edge_token_file?.into(),
             edge_timeout: edge_timeout?,
             history: history?,
+            search_timeout: search_timeout?,
             allowed_origins,
         })
     }
@@ -227,6 +233,7 @@ mod tests {
         doc.finish().unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((config.token_lifetime, config.edge_timeout), (Duration::from_secs(21_600), Duration::from_secs(10)));
+        assert_eq!(config.search_timeout, Duration::from_millis(250));
         assert_eq!(config.allowed_origins, []);
         assert!(config.viewers.is_none() && config.anonymous && config.operators.is_empty());
         assert_eq!((config.limits.viewer.per_second, config.limits.viewer.burst), (20, 100));

@@ -28,7 +28,7 @@ use crate::resilience::dependency::{Dependency, Unavailable};
 pub(crate) use answers::{AnswerKey, Kept, KeptAnswer};
 pub(crate) use audit::{AuditRow, Deed};
 pub use backup::{Backup, BackupError, BackupStep, back_up};
-pub(crate) use titles::{At, Condition, Found, Put, Removed};
+pub(crate) use titles::{Amended, At, Condition, Found, Put, Removed};
 pub(crate) use viewers::{Due, DuePlace, Viewer, Viewers};
 
 /// The schema's history. Version N of a database is the first N of these; released ones never change.
@@ -36,6 +36,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("db/migrations/0001-titles.sql"),
     include_str!("db/migrations/0002-identity.sql"),
     include_str!("db/migrations/0003-viewers.sql"),
+    include_str!("db/migrations/0004-search.sql"),
 ];
 /// The file in the state directory.
 pub(crate) const DATABASE: &str = "control.db";
@@ -277,9 +278,14 @@ mod tests {
         assert_eq!(version as usize, MIGRATIONS.len());
         let title = db.title("demo".parse().unwrap()).await.unwrap().unwrap();
         assert_eq!((title.summary.title.as_str(), title.summary.created_at_ms), ("The Demo", 1000));
+        assert_eq!((title.summary.genres.len(), title.summary.kind, title.summary.stamp), (0, None, 0));
         let segment = db.segment("demo".parse().unwrap(), "v720".into(), At::Number(1)).await.unwrap();
         assert!(matches!(segment, Found::Segment { number: 1, .. }));
         assert_eq!(db.edges().await.unwrap()[0].0.as_str(), "e1");
+        let holders = db.read(|db| {
+            Ok(db.query_row("SELECT fingerprint || ' ' || title_id FROM sources", [], |row| row.get::<_, String>(0))?)
+        });
+        assert_eq!(holders.await.unwrap(), "f demo");
         drop(db);
         Db::open(&path).unwrap();
     }

@@ -1,6 +1,6 @@
 //! The control role: the catalogue, playback (ranked edges, signed URLs), the fleet, and the embedded player.
 //!
-//! Start at [`Control`]. Requests run `server → api → {catalogue, playback, steering, fleet, viewers} → db`; the modules in braces
+//! Start at [`Control`]. Requests run `server → api → {catalogue, finder, playback, steering, fleet, viewers} → db`; the modules in braces
 //! know no HTTP, and only `db` knows SQL. Control never carries a byte of video, and reaches out to nobody but the server that
 //! has the keys of viewers' tokens, where one is configured.
 
@@ -9,6 +9,7 @@ mod canary;
 mod catalogue;
 pub mod config;
 mod db;
+mod finder;
 mod fleet;
 mod hot;
 mod housekeeping;
@@ -35,6 +36,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use search::IndexError;
 use tokio::{net::TcpListener, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::{
@@ -51,6 +53,7 @@ use crate::{
     canary::Canary,
     config::{KeySource, OperatorConfig, OperatorName, Role, ViewersConfig},
     db::{DATABASE, Db},
+    finder::Finder,
     fleet::Fleet,
     hot::Hot,
     identity::{
@@ -70,6 +73,8 @@ use crate::{
 /// The longest file a signing key is read from, in bytes.
 const KEY_BYTES_MAX: u64 = 64 * 1024;
 
+/// The search index's directory in the state directory.
+const INDEX: &str = "search";
 /// What the titles that are kept at hand may weigh in all.
 const TITLES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long writes and background work may still take after the last connection.
@@ -94,6 +99,7 @@ impl Control {
         usable(state_dir).map_err(|source| OpenError::StateDir { path: state_dir.clone(), source })?;
         let database = state_dir.join(DATABASE);
         let db = Db::open(&database)?;
+        let finder = Finder::open(state_dir.join(INDEX), config.search_timeout).await?;
         let edges = db.edges().await.map_err(|error| OpenError::Edges { path: database, reason: error.to_string() })?;
         let listener = TcpListener::bind(config.listen).await.map_err(|source| OpenError::listen(config.listen, source))?;
         let addr = listener.local_addr().map_err(|source| OpenError::listen(config.listen, source))?;
@@ -104,6 +110,7 @@ impl Control {
         let (router, openapi, docs) = api::routes();
         let app = Arc::new(App {
             db,
+            finder,
             fleet: RwLock::new(Fleet::known(edges)),
             edge_timeout: config.edge_timeout,
             steering: Steering::new(Rules { silent_after: config.edge_timeout, ..Rules::default() }),
@@ -144,6 +151,8 @@ impl Control {
         let app = Arc::clone(&self.app);
         let admission_stop = stop.clone();
         background.spawn(async move { app.admission.run(admission_stop).await });
+        let (app, following) = (Arc::clone(&self.app), stop.clone());
+        background.spawn(async move { app.finder.run(&app.db, following).await });
         background.spawn(housekeeping::run(Arc::clone(&self.app), self.audit_keep, stop.clone()));
         let (ledger, served) = (Arc::clone(&self.app.ledger), CancellationToken::new());
         let ledger = tokio::spawn(ledger.run(api::now_unix_ms, served.clone()));
@@ -256,6 +265,9 @@ pub enum OpenError {
     /// The database cannot be opened.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// There can be no search index, not even one in memory.
+    #[error(transparent)]
+    Search(#[from] IndexError),
     /// The database opens, and the edges in it cannot be read.
     #[error("cannot read the edges in {}: {reason}", path.display())]
     Edges { path: PathBuf, reason: String },

@@ -2,6 +2,7 @@
 
 mod identity;
 mod resilience;
+mod search;
 pub(crate) mod viewers;
 
 use std::time::Duration;
@@ -9,11 +10,16 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub(crate) use identity::IdentityMetrics;
-use resilience::{ArmMetrics, ResilienceMetrics};
+pub(crate) use self::{identity::IdentityMetrics, search::SearchMetrics};
 
-use self::identity::raise;
-use crate::resilience::{admission::Admission, dependency::Dependency};
+use self::{
+    identity::raise,
+    resilience::{ArmMetrics, ResilienceMetrics},
+};
+use crate::{
+    finder::State,
+    resilience::{admission::Admission, dependency::Dependency},
+};
 
 /// The label of a request that no route took.
 const NO_ROUTE: &str = "none";
@@ -29,6 +35,7 @@ pub(crate) struct Metrics {
     pub(crate) viewers: viewers::Counters,
     pub(crate) arms: ArmMetrics,
     resilience: ResilienceMetrics,
+    pub(crate) search: SearchMetrics,
 }
 
 /// What is counted elsewhere, as of now.
@@ -43,6 +50,7 @@ pub(crate) struct Now<'a> {
     pub(crate) admission: &'a Admission,
     /// What requests depend on.
     pub(crate) dependencies: &'a [&'a Dependency],
+    pub(crate) search: State,
 }
 
 impl Metrics {
@@ -75,7 +83,8 @@ impl Metrics {
         let identity = IdentityMetrics::registered(&registry)?;
         let viewers = viewers::Counters::register(&registry)?;
         let (arms, resilience) = (ArmMetrics::registered(&registry)?, ResilienceMetrics::registered(&registry)?);
-        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers, arms, resilience })
+        let search = SearchMetrics::registered(&registry)?;
+        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers, arms, resilience, search })
     }
 
     /// Counts one answered request.
@@ -103,6 +112,7 @@ impl Metrics {
         }
         self.identity.tokens(now.tokens);
         self.resilience.set(now.admission, now.dependencies);
+        self.search.state(&now.search);
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

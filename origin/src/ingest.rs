@@ -12,7 +12,7 @@ use std::{
 
 use wire::{
     object::{Digest, Hasher, ObjectPath},
-    title::{Title, TitleId},
+    title::{Title, TitleId, TitleKind},
 };
 
 use crate::{
@@ -36,6 +36,11 @@ pub struct Ingest {
     pub description: String,
     pub cast: Vec<String>,
     pub rating: Option<String>,
+    pub genres: Vec<String>,
+    pub year: Option<u16>,
+    /// Of the original: a language tag (BCP 47).
+    pub language: Option<String>,
+    pub kind: Option<TitleKind>,
 }
 
 /// How far an ingest is.
@@ -103,8 +108,8 @@ async fn ingest_with(
     let made_from = with_settings(fingerprint);
     if let Some(published) = store.made_from(made_from).await.map_err(store_error)? {
         let id = ingest.id.unwrap_or(published.id);
-        let Ingest { title, description, cast, rating, .. } = ingest;
-        return Ok(Title { id, title, description, cast, rating, ..published });
+        let Ingest { title, description, cast, rating, genres, year, language, kind, .. } = ingest;
+        return Ok(Title { id, title, description, cast, rating, genres, year, language, kind, ..published });
     }
 
     progress(Progress { step: Step::Packaging, done: None });
@@ -122,6 +127,10 @@ async fn ingest_with(
         description: ingest.description,
         cast: ingest.cast,
         rating: ingest.rating,
+        genres: ingest.genres,
+        year: ingest.year,
+        language: ingest.language,
+        kind: ingest.kind,
         duration_ms: package.duration_ms,
         root,
         fingerprint,

@@ -63,7 +63,7 @@ async fn demo(args: &DemoArgs, roles: &mut Roles) -> anyhow::Result<()> {
     // Before any role runs: without a title there is nothing to show, and packaging may take long.
     let title = package(&state, args.input.as_deref()).await?;
     let demo = Demo::start(state, roles).await?;
-    ingest::catalogue(&demo.control, &title).await?;
+    ingest::catalogue(&demo.control, &title, false).await?;
     demo.wait_until_ranked(&title).await?;
     if args.once {
         return demo.play_twice(&title, args.json).await;

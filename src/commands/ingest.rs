@@ -30,13 +30,13 @@ pub(super) async fn run(args: IngestArgs) -> anyhow::Result<()> {
     let secret = Secret::read(&control.token_file, "control.token_file", File::open(&control.token_file))?;
     let control = Api::new(&control.url, &secret)?;
     let store = FileStore::open(&config.state_dir)?;
-    let IngestArgs { file: input, id, title, description, cast, rating, .. } = args;
-    let wanted = Ingest { input, id, title, description, cast, rating };
+    let IngestArgs { file: input, id, title, description, cast, rating, genre: genres, year, language, kind, .. } = args;
+    let wanted = Ingest { input, id, title, description, cast, rating, genres, year, language, kind };
     let title = tokio::select! {
         title = package(&store, wanted) => title?,
         interrupted = service::interrupted() => { interrupted?; return Err(anyhow!("interrupted; nothing was published")) }
     };
-    catalogue(&control, &title).await?;
+    catalogue(&control, &title, args.allow_duplicate).await?;
     if args.json { print_json(&summary(&title)) } else { print(&title) }
 }
 
@@ -66,9 +66,10 @@ pub(super) async fn package(store: &FileStore, wanted: Ingest) -> anyhow::Result
     Ok(title?)
 }
 
-/// Has control catalogue a published title; repeating it is harmless.
-pub(super) async fn catalogue(control: &Api, title: &Title) -> anyhow::Result<()> {
-    let answer = control.put(&format!("/videos/{}", title.id), title).await;
+/// Has control catalogue a published title, also beside another one of the same source if that is allowed; repeating it is harmless.
+pub(super) async fn catalogue(control: &Api, title: &Title, allow_duplicate: bool) -> anyhow::Result<()> {
+    let query = if allow_duplicate { "?allowDuplicate=true" } else { "" };
+    let answer = control.put(&format!("/videos/{}{query}", title.id), title).await;
     answer.with_context(|| format!("the title is published as {}, but control does not catalogue it", title.root))
 }
 

@@ -1,6 +1,6 @@
 //! A title as the origin publishes it and control catalogues it: what it is, its renditions, and every object with size and digest.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -68,6 +68,17 @@ pub struct Title {
     /// The age rating, as the service writes it ("PG-13", "FSK 12").
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rating: Option<String>,
+    /// As the service names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub genres: Vec<String>,
+    /// When it came out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub year: Option<u16>,
+    /// Of the original: a language tag (BCP 47).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<TitleKind>,
     pub duration_ms: u64,
     /// The folder of all its objects, `/titles/<content digest>`; the other paths here are relative to it.
     pub root: ObjectPath,
@@ -85,6 +96,78 @@ pub struct Title {
     pub renditions: Vec<Rendition>,
     /// Every object of the title, renditions' segments included, sorted by path.
     pub objects: Vec<TitleObject>,
+}
+
+/// What a title is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TitleKind {
+    /// Whole by itself, and long.
+    Film,
+    /// One of a series.
+    Episode,
+    /// Whole by itself, and not long.
+    Short,
+    /// A concert, a match, a show that is not one of a series.
+    Special,
+    /// What makes one curious about another title.
+    Trailer,
+    /// A piece of another title, or about it.
+    Clip,
+}
+
+impl TitleKind {
+    /// All there are.
+    pub const ALL: [Self; 6] = [Self::Film, Self::Episode, Self::Short, Self::Special, Self::Trailer, Self::Clip];
+
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Film => "film",
+            Self::Episode => "episode",
+            Self::Short => "short",
+            Self::Special => "special",
+            Self::Trailer => "trailer",
+            Self::Clip => "clip",
+        }
+    }
+}
+
+impl fmt::Display for TitleKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for TitleKind {
+    type Err = TitleKindError;
+
+    fn from_str(kind: &str) -> Result<Self, TitleKindError> {
+        Self::ALL.into_iter().find(|known| known.as_str() == kind).ok_or(TitleKindError)
+    }
+}
+
+/// Not a kind of title.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a title's kind is film, episode, short, special, trailer or clip")]
+pub struct TitleKindError;
+
+/// When a title can have come out: from the first moving pictures to what may be announced.
+pub const YEARS: RangeInclusive<u16> = 1870..=2200;
+
+/// RFC 5646, section 4.4.1: 35 characters hold any tag but private ones.
+const LANGUAGE_TAG_CHARS_MAX: usize = 35;
+
+/// Whether `tag` has the shape of a language tag: a language of two to eight letters, and subtags of one to eight letters or digits
+/// (RFC 5646, section 2.1). Whether it is registered is not asked.
+pub fn is_language_tag(tag: &str) -> bool {
+    let mut subtags = tag.split('-');
+    let language = subtags.next().unwrap_or_default();
+    let is =
+        |subtag: &str, least: usize, of: fn(&u8) -> bool| (least..=8).contains(&subtag.len()) && subtag.as_bytes().iter().all(of);
+    tag.len() <= LANGUAGE_TAG_CHARS_MAX
+        && is(language, 2, u8::is_ascii_alphabetic)
+        && subtags.all(|subtag| is(subtag, 1, u8::is_ascii_alphanumeric))
 }
 
 /// One object of a title.
@@ -138,4 +221,44 @@ pub struct Segment {
     pub path: String,
     pub start_ms: u64,
     pub duration_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As it was published before titles had genres, a year, a language and a kind.
+    const EARLIER: &str = r#"{"id":"demo","title":"Demo","description":"","cast":[],"durationMs":1000,
+        "root":"/titles/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+        "fingerprint":"2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+        "hls":"master.m3u8","dash":"manifest.mpd","poster":"poster.jpg","storyboard":"storyboard.vtt","renditions":[],"objects":[]}"#;
+
+    #[test]
+    fn what_was_published_earlier_is_read_and_written_as_it_was() {
+        let title: Title = serde_json::from_str(EARLIER).unwrap();
+        assert_eq!((title.genres.len(), title.year, &title.language, title.kind), (0, None, &None, None));
+        let earlier: serde_json::Value = serde_json::from_str(EARLIER).unwrap();
+        assert_eq!(serde_json::to_value(&title).unwrap(), earlier);
+        let later = Title { genres: vec!["Drama".into()], year: Some(1999), kind: Some(TitleKind::Episode), ..title };
+        assert_eq!(serde_json::from_str::<Title>(&serde_json::to_string(&later).unwrap()).unwrap(), later);
+    }
+
+    #[test]
+    fn language_tags_have_their_shape() {
+        for good in ["en", "pt-BR", "zh-Hant-TW", "de-CH-1901", "sl-rozaj-biske", "tlh"] {
+            assert!(is_language_tag(good), "{good}");
+        }
+        for bad in ["", "e", "en-", "-en", "en_GB", "en GB", "english-language-of-the-people-1234567", "überlang", "123"] {
+            assert!(!is_language_tag(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn kinds_are_written_and_read_alike() {
+        for kind in TitleKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        assert_eq!("Film".parse::<TitleKind>(), Err(TitleKindError));
+    }
 }

@@ -160,6 +160,7 @@ fn config(folder: &Path) -> Config {
         overload: Overload::default(),
         canary: None,
         history: HistoryConfig::default(),
+        search_timeout: Duration::from_millis(250),
         allowed_origins: Vec::new(),
     }
 }
@@ -201,6 +202,10 @@ fn title(n: u64) -> Title {
         description: String::new(),
         cast: Vec::new(),
         rating: None,
+        genres: Vec::new(),
+        year: None,
+        language: None,
+        kind: None,
         duration_ms: DURATION_MS,
         root: ObjectPath::new(format!("/titles/{}", Digest::of(id.as_str().as_bytes()))).expect("a path"),
         fingerprint: Digest::of(format!("source of {n}").as_bytes()),

@@ -38,9 +38,8 @@ fn priority(method: &Method, route: Option<&str>, query: Option<&str>) -> Priori
     let first = route[1..].split('/').next().unwrap_or_default();
     let last = route.rsplit('/').next().unwrap_or_default();
     match (first, last) {
-        ("fleet" | "sites" | "audit" | "healthz" | "readyz" | "metrics" | "keys.json", _) | ("steering", "explain") => {
-            Priority::Operation
-        }
+        ("fleet" | "sites" | "search" | "audit" | "healthz" | "readyz" | "metrics" | "keys.json", _)
+        | ("steering", "explain") => Priority::Operation,
         ("videos", "playback" | "cdn-url") | ("steering", _) => Priority::Playback,
         ("videos", "last-watched-timestamp") | ("me", _) => Priority::Resume,
         ("videos", "{id}") if *method == Method::PATCH => Priority::Resume,
@@ -73,6 +72,8 @@ mod tests {
             (Method::GET, Some("/recommendations"), None, Priority::Recommendations),
             (Method::POST, Some("/activity"), None, Priority::Activity),
             (Method::POST, Some("/fleet/edges/{id}/reports"), None, Priority::Operation),
+            (Method::POST, Some("/search/rebuild"), None, Priority::Operation),
+            (Method::PATCH, Some("/videos/{id}/metadata"), None, Priority::Catalogue),
             (Method::GET, Some("/metrics"), None, Priority::Operation),
             (Method::GET, None, None, Priority::Catalogue),
         ] {

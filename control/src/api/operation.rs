@@ -74,6 +74,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         tokens: app.identity.viewers.as_ref().map_or((0, 0), |viewers| viewers.counts()),
         admission: &app.admission,
         dependencies: &[&app.db.dependencies()[..], &app.needs.all()[..]].concat(),
+        search: app.finder.state(),
     };
     Ok(json(Bytes::from(app.metrics.text(&now)?), prometheus::TEXT_FORMAT))
 }

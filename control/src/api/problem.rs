@@ -8,6 +8,7 @@ use http::{
     HeaderValue, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
+use search::SearchError;
 use serde::Serialize;
 use utoipa::ToSchema;
 use wire::{object::PathError, token::SignError};
@@ -15,6 +16,7 @@ use wire::{object::PathError, token::SignError};
 use super::{caching::NO_STORE, extract::Named};
 use crate::{
     db::DbError,
+    finder::NotFound,
     viewers::{WriteError, commit::NotKept},
 };
 
@@ -55,6 +57,7 @@ pub(super) enum Kind {
     FleetFull,
     NoEdge,
     NotKept,
+    SearchBusy,
     TooSlow,
     Overloaded,
     Unavailable,
@@ -248,7 +251,7 @@ const TABLE: &[About] = &[
         "fingerprint-taken",
         StatusCode::CONFLICT,
         "This source is catalogued under another id",
-        "Publish it under that id, or delete that title first.",
+        "Publish it under that id, delete that title first, or say allowDuplicate=true if it is to be there twice.",
     ),
     about(Kind::FleetFull, "fleet-full", StatusCode::CONFLICT, "No more edges can be registered", "Delete edges that are gone."),
     about(
@@ -264,6 +267,13 @@ const TABLE: &[About] = &[
         StatusCode::SERVICE_UNAVAILABLE,
         "This cannot be kept now",
         "Send it again after the time in Retry-After, as it was: what is older than what is known changes nothing.",
+    ),
+    about(
+        Kind::SearchBusy,
+        "search-busy",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "Too many searches at the same time",
+        "Ask again after the time in Retry-After. GET /videos without parameters lists the newest titles and does not need search.",
     ),
     about(
         Kind::TooSlow,
@@ -350,6 +360,16 @@ impl From<WriteError> for Problem {
         match error {
             WriteError::NotKept(reason) => reason.into(),
             WriteError::Database(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotFound> for Problem {
+    fn from(error: NotFound) -> Self {
+        match error {
+            NotFound::Other(other @ SearchError::OtherSearch) => Self::bad_parameter("nextCursor", other),
+            NotFound::Busy => Self::new(Kind::SearchBusy, error.to_string()),
+            NotFound::Other(_) | NotFound::Stopped(_) => Self::internal(&error),
         }
     }
 }

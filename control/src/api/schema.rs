@@ -22,6 +22,16 @@ pub(super) struct Title {
     cast: Vec<String>,
     /// The age rating, as the service writes it.
     rating: Option<String>,
+    /// As the service names them.
+    #[schema(required = false, max_items = 16)]
+    genres: Vec<String>,
+    /// When it came out.
+    #[schema(minimum = 1870, maximum = 2200)]
+    year: Option<u16>,
+    /// Of the original: a language tag (BCP 47).
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
+    language: Option<String>,
+    kind: Option<TitleKind>,
     #[schema(minimum = 1)]
     duration_ms: u64,
     /// The folder of all its objects; the other paths here are relative to it.
@@ -44,6 +54,46 @@ pub(super) struct Title {
     /// Every object of the title, the renditions' segments included.
     #[schema(max_items = 200_000)]
     objects: Vec<TitleObject>,
+}
+
+/// What a title is.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "described, never made")]
+pub(super) enum TitleKind {
+    Film,
+    Episode,
+    Short,
+    Special,
+    Trailer,
+    Clip,
+}
+
+/// What is to be said of a title instead: what is not named stays, null takes away.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "described, never made")]
+pub(super) struct MetadataPatch {
+    /// What viewers read; it cannot be taken away.
+    #[schema(required = false, min_length = 1, max_length = 300)]
+    title: String,
+    #[schema(max_length = 10000)]
+    description: Option<String>,
+    #[schema(max_items = 200)]
+    cast: Option<Vec<String>>,
+    /// The age rating, as the service writes it.
+    #[schema(min_length = 1, max_length = 32)]
+    rating: Option<String>,
+    /// As the service names them.
+    #[schema(max_items = 16)]
+    genres: Option<Vec<String>>,
+    /// When it came out.
+    #[schema(minimum = 1870, maximum = 2200)]
+    year: Option<u16>,
+    /// Of the original: a language tag (BCP 47).
+    #[schema(max_length = 35, pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")]
+    language: Option<String>,
+    kind: Option<TitleKind>,
 }
 
 /// One object of a title.

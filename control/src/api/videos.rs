@@ -1,4 +1,4 @@
-//! `/videos`: titles to list, look up, publish and remove.
+//! `/videos/{id}`: titles to look up, publish and remove; `/videos/{id}/metadata`: what is said of them, to amend.
 
 use std::sync::Arc;
 
@@ -12,8 +12,9 @@ use http::{
     header::{ETAG, LOCATION},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
-use wire::title::{Media, Rendition, Title, TitleId};
+use wire::title::{Media, Rendition, Title, TitleId, TitleKind};
 
 use super::{
     App,
@@ -25,14 +26,9 @@ use super::{
     timestamp::rfc3339,
 };
 use crate::{
-    catalogue::{Cursor, Entry, Summary, check},
-    db::{Condition, DbError, Put, Removed},
+    catalogue::{Entry, Metadata, Summary, check},
+    db::{Amended, Condition, DbError, Put, Removed},
 };
-
-/// Titles a page has unless told, and at most.
-const LIMIT_DEFAULT: u32 = 20;
-const LIMIT_MAX: u32 = 100;
-const QUERY_CHARS_MAX: usize = 200;
 
 /// A title in a list.
 #[derive(Serialize, ToSchema)]
@@ -48,6 +44,14 @@ pub(super) struct VideoSummary {
     cast: Vec<String>,
     /// The age rating, as the service writes it.
     rating: Option<String>,
+    /// As the service names them.
+    genres: Vec<String>,
+    /// When it came out.
+    year: Option<u16>,
+    /// Of the original: a language tag (BCP 47).
+    language: Option<String>,
+    #[schema(inline)]
+    kind: Option<KindName>,
     /// How long it plays, in milliseconds.
     duration_ms: u64,
     /// Its poster, relative to this server.
@@ -72,10 +76,19 @@ impl From<Summary> for VideoSummary {
             description: summary.description,
             cast: summary.cast,
             rating: summary.rating,
+            genres: summary.genres,
+            year: summary.year,
+            language: summary.language,
+            kind: summary.kind.map(KindName),
             duration_ms: summary.duration_ms,
         }
     }
 }
+
+/// What a title is.
+#[derive(Serialize, ToSchema)]
+#[schema(value_type = schema::TitleKind)]
+pub(super) struct KindName(TitleKind);
 
 /// A title.
 #[derive(Serialize, ToSchema)]
@@ -159,67 +172,6 @@ impl From<&Rendition> for RenditionView {
     }
 }
 
-/// A page of titles, newest first.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct VideoPage {
-    videos: Vec<VideoSummary>,
-    /// Give it as `nextCursor` for the next page; null after the last one.
-    #[schema(required)]
-    next_cursor: Option<String>,
-}
-
-#[derive(Deserialize, utoipa::IntoParams)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListParams {
-    /// Only titles that have this text in their title, description or cast; case does not matter. At most 200 characters.
-    #[param(max_length = 200)]
-    search_query: Option<String>,
-    /// Where to go on: the `nextCursor` of the page before.
-    next_cursor: Option<String>,
-    /// How many titles, from 1 to 100; 20 unless told.
-    #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<u32>,
-}
-
-/// Titles, newest first, a page at a time.
-///
-/// Pages neither repeat nor skip a title while others come and go.
-#[utoipa::path(
-    get, path = "/videos", tag = "videos", operation_id = "listVideos", security((), ("viewer" = []), ("operator" = [])), params(ListParams),
-    responses(
-        (status = 200, description = "A page of titles.", body = VideoPage, headers(("ETag" = String, description = "Of this page."))),
-        (status = 304, description = "It is the page that If-None-Match names."),
-        (status = 400, description = "A parameter is wrong."),
-        (status = 401, description = "Control is not open to those without a token, or the token is not good."),
-    )
-)]
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    _: MaybeViewer,
-    conditions: Conditions,
-    Params(params): Params<ListParams>,
-) -> Result<Response, Problem> {
-    let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
-    }
-    if params.search_query.as_ref().is_some_and(|query| query.chars().count() > QUERY_CHARS_MAX) {
-        return Err(Problem::bad_parameter("searchQuery", format!("it is longer than {QUERY_CHARS_MAX} characters")));
-    }
-    let cursor = params.next_cursor.map(|cursor| cursor.parse()).transpose();
-    let cursor = cursor.map_err(|error| Problem::bad_parameter("nextCursor", error))?;
-
-    // One more than the page has tells whether there is another page.
-    let mut titles = app.db.titles(params.search_query, cursor, limit + 1).await?;
-    let more = titles.len() > limit as usize;
-    titles.truncate(limit as usize);
-    let next_cursor = titles.last().filter(|_| more).map(|last| Cursor::after(last).to_string());
-    let page = VideoPage { videos: titles.into_iter().map(VideoSummary::from).collect(), next_cursor };
-    Ok(conditions.answer(Sharing::of_catalogue(&app), &page))
-}
-
 /// One title, with its renditions.
 #[utoipa::path(
     get, path = "/videos/{id}", tag = "videos", operation_id = "lookUpVideo", security((), ("viewer" = []), ("operator" = [])),
@@ -251,23 +203,53 @@ pub(super) async fn catalogued(app: &App, id: &TitleId) -> Result<Option<Arc<Ent
     app.titles.find_or(id, async { Ok(app.db.title(id.clone()).await?.map(Arc::new)) }).await
 }
 
+/// The catalogued titles among `ids`, in their order.
+pub(super) async fn entries(app: &App, ids: Vec<TitleId>) -> Result<Vec<Arc<Entry>>, Problem> {
+    let mut found: Vec<Option<Arc<Entry>>> = ids.iter().map(|id| app.titles.find(id)).collect();
+    let missing: Vec<TitleId> = ids.iter().zip(&found).filter(|(_, entry)| entry.is_none()).map(|(id, _)| id.clone()).collect();
+    let tickets: Vec<_> = missing.iter().map(|id| app.titles.reading(id)).collect();
+    if !missing.is_empty() {
+        let mut read = missing.iter().cloned().zip(tickets).zip(app.db.titles(missing.clone()).await?);
+        for entry in found.iter_mut().filter(|entry| entry.is_none()) {
+            if let Some(((id, ticket), Some(title))) = read.next() {
+                let title = Arc::new(title);
+                app.titles.keep(ticket, id, Arc::clone(&title));
+                *entry = Some(title);
+            }
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
 fn not_catalogued(id: &TitleId) -> Problem {
     Problem::new(Kind::NoSuchTitle, format!("no title {:?} is catalogued", id.as_str()))
 }
 
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct PublishParams {
+    /// Whether to catalogue it although its source is catalogued under another id.
+    #[serde(default)]
+    #[param(default = false)]
+    allow_duplicate: bool,
+}
+
 /// Catalogues a title that the origin published, or catalogues it anew.
 ///
-/// A source (by its fingerprint) is catalogued under one id only. A title that is catalogued anew keeps its place in lists.
+/// A source (by its fingerprint) is catalogued under one id, unless a duplicate is asked for; then that need not be said again. A title
+/// that is catalogued anew keeps its place in lists.
 #[utoipa::path(
     put, path = "/videos/{id}", tag = "videos", operation_id = "publishVideo", security(("operator" = [])),
-    params(("id" = inline(TitleIdText), Path, description = "The title's id, the same as in the body.")),
+    params(("id" = inline(TitleIdText), Path, description = "The title's id, the same as in the body."), PublishParams),
     request_body(content = schema::Title, description = "The title as the origin published it; at most 32 MiB."),
     responses(
         (status = 201, description = "It is catalogued.", body = Video, headers(("Location" = String, description = "Its address."))),
         (status = 200, description = "It is catalogued in place of the earlier one.", body = Video),
+        (status = 400, description = "A parameter is wrong, or the body is not JSON."),
         (status = 401, description = "Not an operator."),
         (status = 403, description = "The operator's role is viewer."),
-        (status = 409, description = "Its source is catalogued under another id."),
+        (status = 409, description = "Its source is catalogued under other ids: `available` lists them, at most ten."),
         (status = 412, description = "The title is not as If-Match or If-None-Match asks for; nothing was changed."),
         (status = 413, description = "It is larger than the limit."),
         (status = 422, description = "It contradicts itself."),
@@ -278,19 +260,26 @@ pub(super) async fn publish(
     Operates(operator): Operates,
     conditions: Conditions,
     Named(id): Named<TitleId>,
+    Params(PublishParams { allow_duplicate }): Params<PublishParams>,
     Sent(title): Sent<Title>,
 ) -> Result<Response, Problem> {
     check(&title, &id).map_err(|flaw| Problem::new(Kind::FlawedTitle, flaw.to_string()).at(flaw.pointer))?;
-    let put = app.db.put_title(title, now_unix_ms(), condition(conditions)).await?;
+    let (now_ms, condition) = (now_unix_ms(), condition(conditions));
+    let put = match allow_duplicate {
+        true => app.db.put_duplicate(title, now_ms, condition).await?,
+        false => app.db.put_title(title, now_ms, condition).await?,
+    };
     app.titles.forget(&id);
     match &put {
-        Put::Taken(other) => {
-            let detail = format!("the same source is catalogued as {:?}", other.as_str());
-            return Err(Problem::new(Kind::FingerprintTaken, detail).instead_of(vec![other.to_string()]));
+        Put::Taken(others) => {
+            let others: Vec<String> = others.iter().map(TitleId::to_string).collect();
+            let detail = format!("the same source is catalogued as {}", others.join(", "));
+            return Err(Problem::new(Kind::FingerprintTaken, detail).instead_of(others));
         }
         Put::Unwanted => return Err(changed_meanwhile()),
         Put::Created | Put::Replaced => {}
     }
+    app.finder.changed(&id);
     tracing::info!(%id, %operator, replaced = put == Put::Replaced, "title catalogued");
     let video = Video::from(&*entry(&app, &id).await?);
     let tag = [(ETAG, HeaderValue::try_from(etag(&video)).expect("hexadecimal digits"))];
@@ -306,6 +295,50 @@ fn condition(conditions: Conditions) -> Option<Condition> {
         return None;
     }
     Some(Box::new(move |entry| conditions.allow(entry.map(|entry| etag(&Video::from(entry))).as_deref())))
+}
+
+/// Changes what is said of a title: its words, year, kind and the like. Its files stay as they are.
+///
+/// The body is a merge patch (RFC 7396): what it does not name stays, and null takes away. Publishing the title anew says everything
+/// anew.
+#[utoipa::path(
+    patch, path = "/videos/{id}/metadata", tag = "videos", operation_id = "amendVideo", security(("operator" = [])),
+    params(("id" = inline(TitleIdText), Path, description = "The title's id.")),
+    request_body(
+        content = schema::MetadataPatch, content_type = "application/merge-patch+json", description = "What is to be said instead."
+    ),
+    responses(
+        (status = 200, description = "The title as it is now.", body = Video),
+        (status = 400, description = "The body is not JSON."),
+        (status = 401, description = "Not an operator."),
+        (status = 403, description = "The operator's role is viewer."),
+        (status = 404, description = "It is not catalogued."),
+        (status = 412, description = "The title is not as If-Match asks for; nothing was changed."),
+        (status = 415, description = "The body is not of this type."),
+        (status = 422, description = "The title cannot be so; nothing was changed."),
+    )
+)]
+pub(super) async fn amend(
+    State(app): State<Arc<App>>,
+    Operates(operator): Operates,
+    conditions: Conditions,
+    Named(id): Named<TitleId>,
+    Sent(patch): Sent<Value>,
+) -> Result<Response, Problem> {
+    let amendment = Box::new(move |words: &Metadata| words.patched(&patch));
+    let amended = app.db.amend_title(id.clone(), amendment, condition(conditions)).await?;
+    app.titles.forget(&id);
+    match amended {
+        Amended::Done => {}
+        Amended::NotThere => return Err(not_catalogued(&id)),
+        Amended::Unwanted => return Err(changed_meanwhile()),
+        Amended::Flawed(flaw) => return Err(Problem::new(Kind::FlawedTitle, flaw.to_string()).at(flaw.pointer)),
+    }
+    app.finder.changed(&id);
+    tracing::info!(%id, %operator, "title amended");
+    let video = Video::from(&*entry(&app, &id).await?);
+    let tag = [(ETAG, HeaderValue::try_from(etag(&video)).expect("hexadecimal digits"))];
+    Ok((tag, Json(video)).into_response())
 }
 
 /// Removes a title from the catalogue. Its files stay at the origin; URLs that were signed stay good until they expire.
@@ -332,6 +365,7 @@ pub(super) async fn remove(
         Removed::NotThere => Err(not_catalogued(&id)),
         Removed::Unwanted => Err(changed_meanwhile()),
         Removed::Done => {
+            app.finder.changed(&id);
             tracing::info!(%id, %operator, "title removed");
             Ok(StatusCode::NO_CONTENT)
         }

@@ -227,7 +227,7 @@ mod tests {
         fs::create_dir(out.path().join("restored")).unwrap();
         fs::copy(&file, out.path().join("restored").join(DATABASE)).unwrap();
         let restored = open(&out.path().join("restored"));
-        let titles = restored.titles(None, None, 100_000).await.unwrap();
+        let titles = restored.newest(None, 100_000).await.unwrap();
         let newest = titles.first().unwrap().created_at_ms;
         let expected = if newest < 1000 { 300 } else { 300 + newest - 1000 + 1 };
         assert_eq!((titles.len() as u64, backup.titles), (expected, expected));

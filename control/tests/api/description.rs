@@ -186,6 +186,7 @@ async fn everything_described_is_served_and_described_in_words() {
         }
     }
     let expected = [
+        "amendVideo",
         "checkHealth",
         "checkReadiness",
         "continueWatching",
@@ -198,6 +199,7 @@ async fn everything_described_is_served_and_described_in_words() {
         "forgetMe",
         "forgetUser",
         "hideUnfinished",
+        "inspectSearch",
         "keepPosition",
         "listEdges",
         "listHistory",
@@ -211,6 +213,7 @@ async fn everything_described_is_served_and_described_in_words() {
         "rateVideo",
         "readAudit",
         "readReference",
+        "rebuildSearch",
         "registerEdge",
         "removeEdge",
         "removeVideo",

@@ -14,6 +14,7 @@ mod overload;
 mod playback;
 mod problems;
 mod reference;
+mod search;
 mod service;
 mod titles;
 mod tokens;

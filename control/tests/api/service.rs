@@ -65,6 +65,8 @@ pub(crate) fn config(dir: &Path) -> Config {
         // No test waits for an edge to fall silent, and none may fail because the machine is slow.
         edge_timeout: Duration::from_secs(3600),
         history: HistoryConfig::default(),
+        // The same for a search.
+        search_timeout: Duration::from_secs(600),
         allowed_origins: vec!["https://app.example".parse().unwrap()],
     }
 }
@@ -213,6 +215,7 @@ pub(crate) fn title_of(id: &str, segments: usize) -> Value {
     let digest = |text: &str| Digest::of(text.as_bytes()).to_string();
     json!({
         "id": id, "title": format!("The Title {id}"), "description": "About nothing.", "cast": ["Änne Somebody"], "rating": "PG-13",
+        "genres": ["Drama"], "year": 1999, "language": "en", "kind": "film",
         "durationMs": segments * 4000 - 2000, "root": format!("/titles/{}", digest(id)), "fingerprint": digest(&format!("source of {id}")),
         "hls": "master.m3u8", "dash": "manifest.mpd", "poster": "poster.jpg", "storyboard": "storyboard.vtt", "renditions": renditions,
         "objects": paths.iter().map(|path| json!({ "path": path, "bytes": 10, "digest": digest(path), "contentType": "video/mp4" })).collect::<Vec<_>>(),

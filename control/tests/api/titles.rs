@@ -20,6 +20,10 @@ async fn a_title_is_published_looked_up_replaced_and_removed() {
         (&video["title"], &video["cast"], &video["durationMs"]),
         (&json!("The Title demo"), &json!(["Änne Somebody"]), &json!(10_000))
     );
+    assert_eq!(
+        (&video["genres"], &video["year"], &video["language"], &video["kind"]),
+        (&json!(["Drama"]), &json!(1999), &json!("en"), &json!("film"))
+    );
     assert_eq!(video["thumbnailUrl"], "/videos/demo/thumbnail");
     assert!(video["createdAt"].as_str().unwrap().starts_with("20"));
     assert_eq!(
@@ -56,6 +60,12 @@ async fn one_source_is_catalogued_under_one_id() {
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert_eq!(refused.json()["available"], json!(["one"]));
     assert_eq!(service.get("/videos/two").await.status, StatusCode::NOT_FOUND);
+    let publish = |query: &str| service.send(with(Method::PUT, &format!("/videos/two{query}"), OPERATOR, &same_source));
+    assert_eq!(publish("?allowDuplicate=no").await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(publish("?allowDuplicate=false").await.status, StatusCode::CONFLICT);
+    assert_eq!(publish("?allowDuplicate=true").await.status, StatusCode::CREATED);
+    assert_eq!(publish("").await.status, StatusCode::OK, "it is meant, and need not be said again");
+    assert_eq!(ids(&service, "/videos?limit=10").await.len(), 2);
 }
 
 #[tokio::test]
@@ -78,22 +88,6 @@ async fn pages_follow_each_other_to_the_end_while_titles_come_and_go() {
     seen.sort_by_key(|id| id.as_str().unwrap().to_owned());
     assert_eq!(seen, ["a", "b", "c", "d", "e"]);
     assert_eq!(service.get("/videos?limit=100").await.json()["nextCursor"], json!(null));
-}
-
-#[tokio::test]
-async fn search_looks_at_title_description_and_cast() {
-    let (_dir, service) = start().await;
-    let mut film = title("film");
-    film["title"] = json!("100% Übermut");
-    film["cast"] = json!(["Zoë Other"]);
-    service.publish(&film).await;
-    service.publish(&title("plain")).await;
-    assert_eq!(ids(&service, "/videos?searchQuery=%C3%BCBERMUT").await, ["film"]);
-    assert_eq!(ids(&service, "/videos?searchQuery=zo%C3%AB+other").await, ["film"]);
-    assert_eq!(ids(&service, "/videos?searchQuery=%25").await, ["film"], "a per cent sign is a per cent sign");
-    assert_eq!(ids(&service, "/videos?searchQuery=somebody").await, ["plain"]);
-    assert_eq!(ids(&service, "/videos?searchQuery=nothing&limit=1").await.len(), 1);
-    assert_eq!(ids(&service, "/videos?searchQuery=nobody").await, Vec::<String>::new());
 }
 
 #[tokio::test]
