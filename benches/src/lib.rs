@@ -16,6 +16,7 @@ use wire::object::{Digest, Hasher};
 
 pub mod control;
 pub mod placement;
+pub mod search;
 pub mod serve_ssd;
 pub mod steering;
 pub mod token;
