@@ -233,9 +233,12 @@ proptest! {
             let mut models = [const { Model { events: Vec::new(), opinions: BTreeMap::new(), hidden: BTreeMap::new() } }; 2];
             // What is said and forgotten has server's times, which go on; they are of the same days as the events.
             let mut now_ms = START_MS;
+            // What packing takes for now, which is further on: what is too old by that is not let in.
+            let mut refused_before_ms = 0;
             for step in steps {
                 now_ms += DAYS * DAY_MS / 100;
                 match step {
+                    Step::Watch { at_ms, .. } if at_ms < refused_before_ms => {}
                     Step::Watch { user, title: what, at_ms, position_ms } => {
                         // What is from before she was forgotten does not count.
                         let from_before = rig.ledger.memory.is_forgotten(&record::tests::user(USERS[user]), at_ms);
@@ -261,7 +264,11 @@ proptest! {
                         models[who] = Model::default();
                     }
                     Step::Flush => rig.flush().await,
-                    Step::Pack { day } => rig.pack(START_MS + day * DAY_MS).await,
+                    Step::Pack { day } => {
+                        let packed_ms = START_MS + day * DAY_MS;
+                        refused_before_ms = refused_before_ms.max(packed_ms.saturating_sub(millis(EVENT_AGE_MAX)));
+                        rig.pack(packed_ms).await;
+                    }
                     Step::Restart => rig.restart().await,
                 }
             }
