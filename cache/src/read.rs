@@ -235,6 +235,11 @@ impl<S: Source> Cursor<S> {
             }
         }
         self.slice = Some(Current { index, way, verdict });
+        if matches!(verdict, Verdict::Ram | Verdict::Ssd)
+            && let Some(ssd) = &self.cache.0.ssd
+        {
+            ssd.used(self.name(index));
+        }
         if verdict != Verdict::Ram {
             self.look_ahead(index);
         }
@@ -269,9 +274,6 @@ impl<S: Source> Cursor<S> {
         let shared = &self.cache.0;
         loop {
             if let Some(slab) = shared.memory.slice(self.known.id, index) {
-                if let Some(ssd) = &shared.ssd {
-                    ssd.asked(self.name(index));
-                }
                 return Ok((Way::Ram(slab), Verdict::Ram));
             }
             let place = if may_be_on_ssd { shared.find_on_ssd(self.name(index)) } else { None };

@@ -41,12 +41,12 @@ impl Ssd {
         }
     }
 
-    /// See [`Disk::asked`].
-    pub(crate) fn asked(&self, slice: SliceName<'_>) {
+    /// See [`Disk::used`].
+    pub(crate) fn used(&self, slice: SliceName<'_>) {
         match self {
-            Self::Engine(disk) => disk.asked(slice.key, slice.index),
+            Self::Engine(disk) => disk.used(slice.key, slice.index),
             #[cfg(test)]
-            Self::Double(_) => {}
+            Self::Double(double) => double.used(slice),
         }
     }
 

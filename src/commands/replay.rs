@@ -37,7 +37,7 @@ fn check(args: &ReplayArgs) -> Result<(), Misuse> {
     let sizes = args.sizes.iter().copied().chain((!args.compare).then_some(args.ssd));
     let min = tiers(args, 0, 0).ssd_bytes_min();
     match sizes.filter(|size| size.0 > 0).find(|size| size.0 < min) {
-        Some(size) => Err(Misuse(format!("an SSD of {size} is less than four segments ({})", Bytes(min)))),
+        Some(size) => Err(Misuse(format!("an SSD of {size} is less than eight segments ({})", Bytes(min)))),
         None => Ok(()),
     }
 }

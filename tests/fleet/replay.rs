@@ -52,7 +52,7 @@ fn a_trace_is_replayed_through_both_tiers() {
 fn policies_are_compared_side_by_side() {
     let dir = folder([("trace.csv", &trace())]);
     let file = dir.path().join("trace.csv").display().to_string();
-    let said = words(&format!("replay {file} --compare --sizes 128MiB,1GiB --segment 16MiB --json"));
+    let said = words(&format!("replay {file} --compare --sizes 128MiB,1GiB --segment 8MiB --json"));
     assert_eq!(said.code, Some(0), "{said:?}");
     let sizes = said.json()["sizes"].as_array().expect("sizes").clone();
     assert_eq!(sizes.len(), 2);
@@ -81,7 +81,7 @@ fn what_cannot_be_replayed_is_named() {
     words(&format!("replay {}", at("empty.csv"))).failed(1, &["empty.csv holds no requests"]);
     words(&format!("replay {}", at("missing.csv"))).failed(1, &["missing.csv", "No such file"]);
     for (arguments, word) in [
-        ("--ssd 64MiB", "less than four segments"),
+        ("--ssd 64MiB", "less than eight segments"),
         ("--slice 100KiB", "--slice is a power of two"),
         ("--segment 1MiB", "four slices"),
         ("--compare --sizes 5GiB,10MiB", "10MiB is less than"),

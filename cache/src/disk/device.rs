@@ -16,11 +16,15 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::{
+    cut::Cut,
     io::{DeviceFile, Io},
     layout::{Class, Life, PAGE, SEGMENTS_AT, SUPERBLOCK_AT, SegmentHead, Superblock, Unreadable},
     state::GivenUp,
 };
-use crate::{policy::Policy, slab::IoBuf};
+use crate::{
+    policy::{Policy, SharedPolicy},
+    slab::IoBuf,
+};
 
 /// So many records that are not what was written are forgiven; then the device is given up.
 const CORRUPT_MAX: u32 = 3;
@@ -39,7 +43,7 @@ pub(crate) struct Device {
     /// See [`Self::doubted`].
     doubted: AtomicU64,
     /// What of the content on demand stays.
-    policy: Mutex<Option<Policy>>,
+    policy: SharedPolicy,
 }
 
 /// An open device.
@@ -119,7 +123,7 @@ impl Device {
     }
 
     pub(crate) fn take_up(&self, volume: Arc<Volume>, policy: Policy) {
-        *self.policy.lock() = Some(policy);
+        self.policy.replace(policy);
         *self.volume.lock() = Some(volume);
         *self.given_up.lock() = None;
         self.corrupt.store(0, Ordering::Relaxed);
@@ -155,9 +159,9 @@ impl Device {
         self.doubted.store(number, Ordering::Relaxed);
     }
 
-    /// Asks the policy of the device as it is open now.
-    pub(crate) fn policy<T>(&self, ask: impl FnOnce(&mut Policy) -> T) -> Option<T> {
-        self.policy.lock().as_mut().map(ask)
+    /// The policy of the device as it was taken up last.
+    pub(crate) fn policy(&self) -> &SharedPolicy {
+        &self.policy
     }
 
     /// Records and footers that were not what was written, since it was taken up.
@@ -189,8 +193,14 @@ impl Volume {
         SEGMENTS_AT + u64::from(segment) * self.superblock.segment_bytes + (page * PAGE) as u64
     }
 
+    /// How it is cut into segments.
+    pub(crate) fn cut(&self) -> Cut {
+        let Superblock { segments, segment_bytes, .. } = self.superblock;
+        Cut { segments, segment_bytes }
+    }
+
     pub(crate) fn pages_per_segment(&self) -> usize {
-        usize::try_from(self.superblock.segment_bytes).expect("at most 256 MiB") / PAGE
+        self.cut().pages()
     }
 
     pub(crate) fn segment(&self, number: u32) -> &Segment {

@@ -172,17 +172,21 @@ impl Engine {
         self.index.place(hash).is_some_and(|place| self.devices[place.device()].serves())
     }
 
-    /// The slice's place. Counts as a use of it, unless its segment is still open.
+    /// The slice's place on a device that serves.
     pub(super) fn find(&self, key: &str, index: u64) -> Option<Place> {
+        self.index.place(self.hash(key, index)).filter(|place| self.devices[place.device()].serves())
+    }
+
+    /// See [`super::Disk::used`]. Its hits rise, unless its segment is still open ([`crate::policy::Hits`]).
+    pub(super) fn used(&self, key: &str, index: u64) {
         let hash = self.hash(key, index);
-        let place = self.index.place(hash)?;
+        let Some(place) = self.index.place(hash) else { return };
         let device = &self.devices[place.device()];
-        let volume = device.volume()?;
+        let Some(volume) = device.volume() else { return };
         if volume.segment(place.segment()).is_sealed.load(Ordering::Relaxed) {
             self.index.hit(hash);
         }
-        device.policy(|policy| policy.asked(hash, u64::from(place.pages()) * PAGE as u64));
-        Some(place)
+        device.policy().found(hash, u64::from(place.pages()) * PAGE as u64);
     }
 
     /// Whether a device may be asked for so many bytes more.
@@ -221,11 +225,13 @@ impl Engine {
         }
     }
 
-    /// Forgets a record, if the slice is still there.
-    pub(super) fn unfile(&self, hash: u64, place: Place) {
-        if let Some(removed) = self.index.remove(hash, place) {
+    /// Forgets a record, if the slice is still there; says whether it was.
+    pub(super) fn unfile(&self, hash: u64, place: Place) -> bool {
+        let removed = self.index.remove(hash, place);
+        if let Some(removed) = removed {
             self.count_live(removed, |live| live.saturating_sub(u32::from(removed.pages())));
         }
+        removed.is_some()
     }
 
     fn count_live(&self, place: Place, count: impl Fn(u32) -> u32) {

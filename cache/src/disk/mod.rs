@@ -4,6 +4,7 @@
 //! against its checksums, its key and its version; whatever a device does, the answer is the right bytes or none. `docs/disk.md` has the format
 //! and the reasons.
 
+mod cut;
 mod device;
 mod engine;
 mod far;
@@ -42,13 +43,13 @@ use crate::{
     purge::Note,
     slab::{Permit, Slab},
 };
+pub(crate) use cut::Cut;
 use engine::{Engine, Queued, Refusal};
 pub(crate) use far::NEAR_SLICES;
 pub(crate) use index::Place;
 use layout::CHECKED_BYTES;
 pub(crate) use plan::Planned;
 use read::Wanted;
-pub(crate) use reclaim::FREE_MIN;
 use thread::Thread;
 use write::Job;
 
@@ -150,7 +151,7 @@ impl Drop for Disk {
 }
 
 impl Disk {
-    /// Where the slice may be, without asking a device. Counts as a use of it.
+    /// Where the slice may be, without asking a device. No use of it: that is [`Self::used`].
     pub(crate) fn find(&self, key: &str, index: u64) -> Option<Place> {
         let found = self.engine.find(key, index);
         match found {
@@ -160,9 +161,9 @@ impl Disk {
         found
     }
 
-    /// The slice was asked for and found in RAM, which counts as a use of it here, too: else what is wanted most would be taken for unwanted.
-    pub(crate) fn asked(&self, key: &str, index: u64) {
-        self.engine.find(key, index);
+    /// A slice was wanted, and came from here or from RAM: if it is on a device, its policy is told. Waits for nobody, and asks no device.
+    pub(crate) fn used(&self, key: &str, index: u64) {
+        self.engine.used(key, index);
     }
 
     /// Whether [`Self::find`] would find it; counts as nothing.

@@ -22,12 +22,13 @@ use tokio::{
 
 use super::{
     DeviceConfig, Disk, DiskConfig,
+    cut::Cut,
     device::{self, Fault, SEGMENTS_MIN, Volume},
     engine::{Counters, Engine, bytes_reading_max},
     far::Far,
-    index::{DEVICES_MAX, Index, SEGMENTS_MAX},
+    index::{DEVICES_MAX, Index},
     io::{DeviceFile, Io},
-    layout::{SEGMENTS_AT, Superblock},
+    layout::Superblock,
     recover::{Recovered, recover},
     state::{KnownDevice, State, random},
     thread::{FoundDevice, Opened, Thread},
@@ -181,14 +182,12 @@ impl Engine {
         // An operator who takes a device back may have put a blank one in its place.
         let is_known = !may_make && self.state.set().devices.iter().any(|known| known.path == config.path);
         let bytes = make(config, is_known).map_err(Fault::Unusable)?;
-        let segments = bytes.saturating_sub(SEGMENTS_AT) / segment_bytes;
-        let segments = u32::try_from(segments).unwrap_or(u32::MAX).min(SEGMENTS_MAX);
-        if segments < SEGMENTS_MIN {
-            let least = SEGMENTS_AT + u64::from(SEGMENTS_MIN) * segment_bytes;
+        let Some(Cut { segments, segment_bytes }) = Cut::of(bytes, segment_bytes) else {
+            let least = Cut::bytes_min(segment_bytes);
             return Err(Fault::Unusable(format!(
                 "it has {bytes} bytes; at least {least} are needed for {SEGMENTS_MIN} segments"
             )));
-        }
+        };
         let file = open_file(&config.path).map_err(|error| Fault::Io { what: "opening", error })?;
         if !file.is_direct() {
             tracing::warn!(device = %config.path.display(), "its file system knows no direct I/O; the page cache will hold all of it a second time");

@@ -10,6 +10,7 @@ use super::{
     engine::Refusal,
     index::Place,
     layout::{Class, Entry},
+    reclaim::Reinserted,
     write::{Job, Refused, Writing},
 };
 use crate::{Generation, policy::Hits};
@@ -83,15 +84,16 @@ impl Writing {
         let Some(known) = self.place_here(hash) else { return Ok(Planned::Absent) };
         let tag = self.engine.tag(&wanted.key, wanted.index);
         let entry = Entry { hash, page: known.page(), pages: known.pages(), hits: known.hits().bits(), tag };
-        let is_moved = self
+        let moved = self
             .reinsert(&volume, known, entry, Class::Planned, known.hits(), |head| {
                 *head.key == *wanted.key && head.index == wanted.index && head.generation.same_bytes(&wanted.generation)
             })
             .await?;
-        if is_moved {
-            self.engine.counters.planned_again.add(1);
+        if moved != Reinserted::Written {
+            return Ok(Planned::Absent);
         }
-        Ok(if is_moved { Planned::Moved } else { Planned::Absent })
+        self.engine.counters.planned_again.add(1);
+        Ok(Planned::Moved)
     }
 
     /// Forgets what was purged, in a few segments of planned content that were not looked through since. Nobody asks for it any more, and what nobody asks

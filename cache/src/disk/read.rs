@@ -138,7 +138,7 @@ impl Engine {
         let is_still_there = self.index.place(hash).is_some_and(|place| place.is_same(wanted.place));
         match unfit {
             Unfit::Unwanted => {}
-            Unfit::Purged => self.unfile(hash, wanted.place),
+            Unfit::Purged => _ = self.unfile(hash, wanted.place),
             Unfit::Corrupt(flaw) if is_still_there => {
                 self.unfile(hash, wanted.place);
                 let device = wanted.place.device();

@@ -1,4 +1,4 @@
-//! Reclaiming: a segment's slices are written again or leave, and then the segment is free.
+//! Reclaiming: a segment's slices are written again or leave, and then the segment is free. Those that leave are there until it is written over.
 //!
 //! Which segment and which slices is the policy's to say; planned content is apart from it and leaves only when nothing leads to it any more. Reclaiming
 //! always makes progress, because after some rounds nothing on demand is written again.
@@ -9,24 +9,37 @@ use super::{
     device::{self, SEGMENTS_MIN, Volume},
     engine::Refusal,
     index::Place,
-    layout::{Class, Entry, Footer, PAGE, RecordHead},
+    layout::{Class, Entry, Footer, Life, PAGE, RecordHead},
     write::{Record, Refused, WRITES_MAX, Writing},
 };
-use crate::policy::{Hits, Shelf};
+use crate::policy::{FREE_MIN, Hits, ROUNDS_MAX, Shelf};
 
-/// Segments that are free before one is opened: that one, and one for what is written again.
-pub(crate) const FREE_MIN: usize = 2;
-/// After so many segments that were reclaimed to free one, nothing more is written again.
-const ROUNDS_MAX: usize = 8;
 /// Segments that planned content leaves to what is on demand: two open, two free, and some that stay.
 const DEMAND_MIN: usize = SEGMENTS_MIN as usize - 2;
 /// A planned segment with more than this part alive is not worth reclaiming: planned content has no more room then.
 const PLANNED_LIVE_MAX: (usize, usize) = (9, 10);
 
+/// A segment that was reclaimed, and what nobody kept of it.
+pub(super) struct Leaving {
+    number: u32,
+    rest: Vec<(u64, Place)>,
+}
+
+/// What became of a record that was to be written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reinserted {
+    Written,
+    /// It is not what was wanted, has been purged, or is not right.
+    Unfit,
+    NoRoom,
+}
+
 impl Writing {
     /// Sees to it that enough segments are free for one of the class to be opened, for a record of so many pages.
     pub(super) async fn make_free(&mut self, volume: &Arc<Volume>, pages: usize, class: Class) -> Result<(), Refused> {
         if class.is_planned() && self.planned_segments() >= self.planned_max(volume) {
+            // What is alive in the victim must have a place to go to.
+            self.make_free_on_demand(volume, 1).await?;
             let mut victim = self.planned_victim(volume, pages);
             if victim.is_none() {
                 self.forget_purged(volume).await?;
@@ -35,8 +48,12 @@ impl Writing {
             let victim = victim.ok_or(Refused::Why(Refusal::PlannedFull))?;
             self.reclaim(volume, Class::Planned, victim, true).await?;
         }
+        self.make_free_on_demand(volume, FREE_MIN).await
+    }
+
+    async fn make_free_on_demand(&mut self, volume: &Arc<Volume>, free_min: usize) -> Result<(), Refused> {
         let mut rounds = 0;
-        while self.free.len() < FREE_MIN {
+        while self.free_segments() < free_min {
             let (class, victim) = self.victim(volume).ok_or(Refused::Why(Refusal::NoRoom))?;
             self.reclaim(volume, class, victim, rounds < ROUNDS_MAX).await?;
             rounds += 1;
@@ -44,8 +61,26 @@ impl Writing {
         Ok(())
     }
 
+    /// Segments that can be opened.
+    fn free_segments(&self) -> usize {
+        self.free.len() + self.leaving.len()
+    }
+
+    /// A segment to open: one that holds nothing, or the one that was reclaimed first; what is left there is forgotten now.
+    pub(super) fn take_free(&mut self, volume: &Volume) -> Option<u32> {
+        if let Some(number) = self.free.pop_front() {
+            return Some(number);
+        }
+        let Leaving { number, rest } = self.leaving.pop_front()?;
+        let gone = rest.into_iter().filter(|(hash, place)| self.engine.unfile(*hash, *place)).count();
+        self.engine.counters.evictions.add(gone as u64);
+        volume.end(number);
+        Some(number)
+    }
+
     fn planned_segments(&self) -> usize {
-        self.sealed[Class::Planned as usize].len() + usize::from(self.open[Class::Planned as usize].is_some())
+        let class = Class::Planned as usize;
+        self.sealed[class].len() + [&self.open[class], &self.tails[class]].into_iter().flatten().count()
     }
 
     fn planned_max(&self, volume: &Volume) -> usize {
@@ -57,7 +92,7 @@ impl Writing {
     fn victim(&mut self, volume: &Volume) -> Option<(Class, u32)> {
         let sealed = |class: Class| self.sealed[class as usize].len() as u64;
         let (new, proven) = (sealed(Class::New), sealed(Class::Proven));
-        let shelf = self.engine.devices[self.device].policy(|policy| policy.reclaims(new, proven));
+        let shelf = self.engine.devices[self.device].policy().with(|policy| policy.reclaims(new, proven));
         let class = match shelf {
             _ if new + proven == 0 => return self.planned_victim(volume, 0).map(|victim| (Class::Planned, victim)),
             Some(Shelf::Proven) if proven > 0 => Class::Proven,
@@ -70,6 +105,7 @@ impl Writing {
     /// The sealed segment of planned content with the least that is still alive, taken from its list, if a record of so many pages fits beside that.
     /// Without a free segment, what is alive in it would be lost.
     fn planned_victim(&mut self, volume: &Volume, pages: usize) -> Option<u32> {
+        let has_free = self.free_segments() > 0;
         let live = |number: &u32| volume.segment(*number).live_pages.load(Ordering::Relaxed) as usize;
         let sealed = &mut self.sealed[Class::Planned as usize];
         let (at, number) = sealed.iter().enumerate().min_by_key(|(_, number)| live(number))?;
@@ -77,23 +113,26 @@ impl Writing {
         // Head and footer aside; a record has a page at least.
         let has_room = live_pages + pages + 1 + Footer::pages(live_pages + 1) <= segment;
         let is_worth_it = has_room && live_pages * PLANNED_LIVE_MAX.1 <= segment * PLANNED_LIVE_MAX.0;
-        if is_worth_it && (!self.free.is_empty() || live_pages == 0) { sealed.remove(at) } else { None }
+        if is_worth_it && (has_free || live_pages == 0) { sealed.remove(at) } else { None }
     }
 
     async fn reclaim(&mut self, volume: &Arc<Volume>, class: Class, victim: u32, may_keep: bool) -> Result<(), Refused> {
         let mut has_survivors = false;
+        let mut rest = Vec::new();
         for entry in self.entries_of(volume, victim).await? {
             let place = Place::new(self.device, victim, entry.page, entry.pages, Hits::default());
             let Some(known) = self.engine.index.place(entry.hash).filter(|known| known.is_same(place)) else { continue };
-            let kept = self.keeps(entry.hash, class, known).filter(|_| may_keep);
-            if let Some((to, hits)) = kept
-                && self.reinsert(volume, known, entry, to, hits, |_| true).await?
-            {
-                has_survivors = true;
-                self.engine.counters.reinsertions.add(1);
-            } else {
-                self.engine.unfile(entry.hash, known);
-                self.engine.counters.evictions.add(1);
+            let Some((to, hits)) = self.keeps(entry.hash, class, known, may_keep) else {
+                rest.push((entry.hash, known));
+                continue;
+            };
+            match self.reinsert(volume, known, entry, to, hits, |_| true).await? {
+                Reinserted::Written => {
+                    has_survivors = true;
+                    self.engine.counters.reinsertions.add(1);
+                }
+                Reinserted::NoRoom => rest.push((entry.hash, known)),
+                Reinserted::Unfit => self.engine.counters.evictions.add(u64::from(self.engine.unfile(entry.hash, known))),
             }
         }
         // The survivors are in the index at their new places, and would outlast a loss of power there, before the old ones are written over.
@@ -101,20 +140,25 @@ impl Writing {
         if has_survivors {
             device::sync(&self.engine.io, &volume.file, self.engine.limit()).await?;
         }
-        volume.end(victim);
-        self.free.push_back(victim);
+        if rest.is_empty() {
+            volume.end(victim);
+            self.free.push_back(victim);
+        } else {
+            self.leaving.push_back(Leaving { number: victim, rest });
+        }
         Ok(())
     }
 
     /// Where a slice is written again, and with which hits, if it is still wanted.
-    fn keeps(&self, hash: u64, class: Class, known: Place) -> Option<(Class, Hits)> {
+    fn keeps(&self, hash: u64, class: Class, known: Place, may_keep: bool) -> Option<(Class, Hits)> {
         let shelf = match class {
-            Class::Planned => return Some((Class::Planned, known.hits())),
+            Class::Planned => return may_keep.then_some((Class::Planned, known.hits())),
             Class::New => Shelf::New,
             Class::Proven => Shelf::Proven,
         };
         let bytes = u64::from(known.pages()) * PAGE as u64;
-        let kept = self.engine.devices[self.device].policy(|policy| policy.keeps(hash, shelf, known.hits(), bytes));
+        let policy = self.engine.devices[self.device].policy();
+        let kept = policy.with(|policy| policy.keeps(hash, shelf, known.hits(), bytes, may_keep));
         kept.flatten().map(|hits| (Class::Proven, hits))
     }
 
@@ -132,7 +176,7 @@ impl Writing {
         Ok(Vec::new())
     }
 
-    /// Writes a record again if its head is `wanted`. `false` if it is not, has been purged or is not right, or there is no room for it.
+    /// Writes a record again if its head is `wanted`.
     pub(super) async fn reinsert(
         &mut self,
         volume: &Arc<Volume>,
@@ -141,32 +185,34 @@ impl Writing {
         to: Class,
         hits: Hits,
         wanted: impl FnOnce(&RecordHead) -> bool,
-    ) -> Result<bool, Refused> {
+    ) -> Result<Reinserted, Refused> {
         let pages = usize::from(entry.pages);
-        if !self.has_room(volume, pages, to) {
-            if self.free.is_empty() {
-                return Ok(false);
+        if self.room(volume, pages, to).is_none() {
+            if self.free_segments() == 0 {
+                return Ok(Reinserted::NoRoom);
             }
-            self.seal(volume, to).await?;
+            self.close_full(volume, to).await?;
             self.open_segment(volume, to).await?;
         }
-        let sequence = self.open[to as usize].as_ref().expect("opened above").life.sequence;
+        let Some(Life { sequence, .. }) = self.room(volume, pages, to).map(|open| open.life) else {
+            return Ok(Reinserted::NoRoom);
+        };
         let (head, mut buf) = match self.engine.read_record(volume, known.segment(), &entry).await? {
             Ok(record) => record,
             Err(flaw) => {
                 tracing::error!(segment = known.segment(), page = entry.page, %flaw, "a record is not what was written; it is dropped");
                 let fault = self.engine.devices[self.device].is_corrupt();
-                return fault.map_or(Ok(false), |fault| Err(Refused::Device(fault)));
+                return fault.map_or(Ok(Reinserted::Unfit), |fault| Err(Refused::Device(fault)));
             }
         };
         if !wanted(&head) || self.engine.purges.covers(&head.key, &head.generation.tags, head.number) {
-            return Ok(false);
+            return Ok(Reinserted::Unfit);
         }
         RecordHead::move_to(buf.as_mut_slice(), sequence);
         self.land_to(WRITES_MAX - 1).await;
         // A write that failed meanwhile has given the device up.
-        if !self.has_room(volume, pages, to) {
-            return Ok(false);
+        if self.room(volume, pages, to).is_none_or(|open| open.life.sequence != sequence) {
+            return Ok(Reinserted::NoRoom);
         }
         self.append(
             volume,
@@ -182,6 +228,6 @@ impl Writing {
             },
             buf,
         );
-        Ok(true)
+        Ok(Reinserted::Written)
     }
 }

@@ -21,6 +21,7 @@ use super::{
     index::Place,
     layout::{Class, Entry, Footer, Life, PAGE, RecordHead, SegmentHead, checksums},
     plan::{Planned, ToPlan},
+    reclaim::Leaving,
     recover::Recovered,
 };
 use crate::{
@@ -52,8 +53,12 @@ pub(super) struct Writing {
     pub(super) free: VecDeque<u32>,
     /// By class; the oldest first.
     pub(super) sealed: [VecDeque<u32>; Class::ALL.len()],
+    /// What can be opened after all that is free; the first that was reclaimed first.
+    pub(super) leaving: VecDeque<Leaving>,
     /// By class.
     pub(super) open: [Option<Open>; Class::ALL.len()],
+    /// By class: open ones that were too full for some record.
+    pub(super) tails: [Option<Open>; Class::ALL.len()],
     under_way: FuturesUnordered<Pin<Box<dyn Future<Output = Written> + Send>>>,
 }
 
@@ -117,7 +122,9 @@ impl Writing {
             volume: None,
             free: VecDeque::new(),
             sealed: Default::default(),
+            leaving: VecDeque::new(),
             open: Default::default(),
+            tails: Default::default(),
             under_way: FuturesUnordered::new(),
         }
     }
@@ -172,7 +179,9 @@ impl Writing {
                 self.volume = Some(volume);
                 self.free = recovered.free;
                 self.sealed = recovered.sealed;
+                self.leaving.clear();
                 self.open = Default::default();
+                self.tails = Default::default();
             }
             Job::End => {}
         }
@@ -198,6 +207,7 @@ impl Writing {
         if !self.volume.as_ref().is_some_and(|volume| device.serves_from(volume)) {
             self.volume = None;
             self.open = Default::default();
+            self.tails = Default::default();
         }
         self.volume.clone()
     }
@@ -213,9 +223,9 @@ impl Writing {
         let class =
             if offer.is_planned { Class::Planned } else { self.admit(hash, pages).ok_or(Refused::Why(Refusal::Policy))? };
         self.make_room(&volume, pages, class).await?;
-        let open = self.open[class as usize].as_ref().expect("room was made");
+        let life = self.room(&volume, pages, class).expect("room was made").life;
         let head = RecordHead {
-            life: open.life,
+            life,
             key: (*offer.key).to_owned(),
             index: offer.index,
             slice_bytes: u32::try_from(slice.len()).expect("at most 4 MiB"),
@@ -235,7 +245,7 @@ impl Writing {
     /// Where a slice that was filled on demand goes, if it is let in.
     fn admit(&self, hash: u64, pages: usize) -> Option<Class> {
         let bytes = (pages * PAGE) as u64;
-        let verdict = self.engine.devices[self.device].policy(|policy| {
+        let verdict = self.engine.devices[self.device].policy().with(|policy| {
             policy.asked(hash, bytes);
             policy.offered(hash, bytes)
         });
@@ -249,7 +259,7 @@ impl Writing {
     /// Starts the write of a record that there is room for.
     pub(super) fn append(&mut self, volume: &Arc<Volume>, record: Record, buf: IoBuf) {
         let Record { hash, pages, hits, tag, number, class, queued, from } = record;
-        let open = self.open[class as usize].as_mut().expect("room was made");
+        let open = self.room(volume, pages, class).expect("room was made");
         let page = u16::try_from(open.page).expect("a segment has at most 65,536 pages");
         let entry = Entry { hash, page, pages: u16::try_from(pages).expect("below 2,048"), hits: hits.bits(), tag };
         let (segment, life, at) = (open.number, open.life, volume.at(open.number, open.page));
@@ -284,7 +294,8 @@ impl Writing {
         if !self.engine.devices[self.device].serves_from(&volume) {
             return;
         }
-        let Some(open) = self.open[class as usize].as_mut().filter(|open| open.life == life) else { return };
+        let open = [&mut self.open[class as usize], &mut self.tails[class as usize]];
+        let Some(open) = open.into_iter().flatten().find(|open| open.life == life) else { return };
         open.entries.push(entry);
         open.oldest = open.oldest.min(number);
         open.newest = open.newest.max(number);
@@ -294,27 +305,42 @@ impl Writing {
         drop(queued);
     }
 
-    /// Sees to it that the open segment of the class has room for a record of so many pages.
+    /// Sees to it that an open segment of the class has room for a record of so many pages.
     pub(super) async fn make_room(&mut self, volume: &Arc<Volume>, pages: usize, class: Class) -> Result<(), Refused> {
-        if self.has_room(volume, pages, class) {
+        if self.room(volume, pages, class).is_some() {
             return Ok(());
         }
-        self.seal(volume, class).await?;
+        self.close_full(volume, class).await?;
         self.make_free(volume, pages, class).await?;
         // What was written again may have opened one already.
-        if !self.has_room(volume, pages, class) {
-            self.seal(volume, class).await?;
+        if self.room(volume, pages, class).is_none() {
+            self.close_full(volume, class).await?;
             self.open_segment(volume, class).await?;
         }
-        if self.has_room(volume, pages, class) { Ok(()) } else { Err(Refused::Why(Refusal::NoRoom)) }
+        if self.room(volume, pages, class).is_some() { Ok(()) } else { Err(Refused::Why(Refusal::NoRoom)) }
     }
 
-    pub(super) fn has_room(&self, volume: &Volume, pages: usize, class: Class) -> bool {
-        self.open[class as usize].as_ref().is_some_and(|open| open.has_room(volume, pages))
+    /// The open segment of the class that has room for a record of so many pages.
+    pub(super) fn room(&mut self, volume: &Volume, pages: usize, class: Class) -> Option<&mut Open> {
+        let open = [&mut self.tails[class as usize], &mut self.open[class as usize]];
+        open.into_iter().flatten().find(|open| volume.cut().has_room(open.page, open.records, pages))
+    }
+
+    /// The open segment of the class, if there is one, has no room for a record. On a device of many segments it stays open for smaller ones, until
+    /// the next one has none either.
+    pub(super) async fn close_full(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Fault> {
+        // Its entries are complete only then.
+        self.land_all().await;
+        let Some(open) = self.open[class as usize].take() else { return Ok(()) };
+        let full = if volume.cut().keeps_tails() { self.tails[class as usize].replace(open) } else { Some(open) };
+        match full {
+            Some(full) => self.seal(volume, class, full).await,
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn open_segment(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Refused> {
-        let Some(number) = self.free.pop_front() else { return Err(Refused::Why(Refusal::NoRoom)) };
+        let Some(number) = self.take_free(volume) else { return Err(Refused::Why(Refusal::NoRoom)) };
         let sequence = self.engine.sequence.fetch_add(1, Ordering::AcqRel);
         let life = Life { device: volume.superblock.device, sequence };
         let head = SegmentHead { life, number, class };
@@ -330,20 +356,19 @@ impl Writing {
 
     async fn seal_all(&mut self) -> Result<(), Fault> {
         let Some(volume) = self.volume() else { return Ok(()) };
+        self.land_all().await;
         for class in Class::ALL {
-            if self.open[class as usize].as_ref().is_some_and(|open| open.records > 0) {
-                self.seal(&volume, class).await?;
+            let (tail, open) = (&mut self.tails[class as usize], &mut self.open[class as usize]);
+            for open in [tail.take(), open.take_if(|open| open.records > 0)].into_iter().flatten() {
+                self.seal(&volume, class, open).await?;
             }
         }
         Ok(())
     }
 
-    /// Writes the footer of the class's open segment, if there is one, after all that it names.
-    pub(super) async fn seal(&mut self, volume: &Arc<Volume>, class: Class) -> Result<(), Fault> {
-        self.land_all().await;
-        let Some(Open { number, life, oldest, newest, mut entries, .. }) = self.open[class as usize].take() else {
-            return Ok(());
-        };
+    /// Writes the footer of a segment that was open and has all its records.
+    async fn seal(&mut self, volume: &Arc<Volume>, class: Class, open: Open) -> Result<(), Fault> {
+        let Open { number, life, oldest, newest, mut entries, .. } = open;
         for entry in &mut entries {
             entry.hits = self.engine.index.place(entry.hash).map_or(0, |place| place.hits().bits());
         }
@@ -351,13 +376,6 @@ impl Writing {
         volume.segment(number).is_sealed.store(true, Ordering::Release);
         self.sealed[class as usize].push_back(number);
         Ok(())
-    }
-}
-
-impl Open {
-    /// Whether a record of so many pages fits, and the footer after it.
-    fn has_room(&self, volume: &Volume, pages: usize) -> bool {
-        self.page + pages + Footer::pages(self.records + 1) <= volume.pages_per_segment()
     }
 }
 

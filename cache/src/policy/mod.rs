@@ -6,16 +6,25 @@
 //! with a large first shelf it keeps what LRU keeps. How large the first shelf is, no figure fits all traffic: [`trial`] measures it.
 //!
 //! What always holds: reclaiming makes progress, as a slice that is kept loses the hits that kept it; what is written again is bounded by what is
-//! admitted ([`REWRITTEN_SHARE`]). State besides the index's four bits a slice is two to three bytes per slice ([`ghost`]) and a constant ([`trial`]).
+//! admitted and asked for ([`Allowance`]). State besides the index's hits is two to three bytes per slice ([`ghost`]) and a constant ([`trial`]).
 
 mod ghost;
+mod shared;
 mod trial;
 
 use ghost::Ghosts;
-use trial::Trial;
+pub(crate) use shared::SharedPolicy;
+use trial::{Sample, Trial};
 
-/// Bytes that may be written again per byte admitted, so that write amplification stays below one and a half in the long run.
-const REWRITTEN_SHARE: f64 = 0.5;
+/// Segments that are free before one is opened: that one, and one for what is written again while the next one is reclaimed.
+pub(crate) const FREE_MIN: usize = 2;
+/// After so many segments that were reclaimed to free one, nothing more is written again.
+pub(crate) const ROUNDS_MAX: usize = 8;
+
+/// Bytes that may be written again per byte admitted. Write amplification of traffic that seldom hits is one and a half at most.
+const REWRITTEN_OF_ADMITTED: f64 = 0.5;
+/// Bytes that may be written again per byte asked for. Where nearly all is hit little is admitted, and that alone would not pay for keeping what is wanted.
+const REWRITTEN_OF_ASKED: f64 = 0.1;
 /// How much of that may be saved up, as a part of the device.
 const SAVED_SHARE: f64 = 0.25;
 
@@ -78,15 +87,18 @@ pub(crate) struct Share {
 impl Share {
     /// From quick demotion, which serves a stable popularity and survives scans, to LRU's patience. The last two are for loops that are larger than the
     /// device, of which any queue would keep nothing: a part that stays beats a whole that passes through (BIP: Qureshi et al., ISCA 2007).
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 8] = [
+        Self { new: 0.05, ghosts: true, admitted: 1.0 },
+        Self { new: 0.1, ghosts: false, admitted: 1.0 },
         Self { new: 0.1, ghosts: true, admitted: 1.0 },
         Self { new: 0.3, ghosts: true, admitted: 1.0 },
-        Self { new: 0.75, ghosts: false, admitted: 1.0 },
+        Self { new: 0.6, ghosts: true, admitted: 1.0 },
+        Self { new: 0.85, ghosts: false, admitted: 1.0 },
         Self { new: 0.1, ghosts: true, admitted: 0.5 },
         Self { new: 0.1, ghosts: true, admitted: 0.15 },
     ];
-    /// Until the trial knows better.
-    const FIRST: usize = 1;
+    /// Until the trial knows better: until the device is full all ways are the same, and in the middle none is far.
+    const FIRST: usize = 4;
 
     fn verdict(self, hash: u64, left_lately: bool) -> Verdict {
         // The hash's middle: the ghosts use both of its ends.
@@ -114,7 +126,7 @@ pub(crate) enum Verdict {
     Bypass,
 }
 
-/// What may be written again: earned by what is admitted, spent by what is kept.
+/// What may be written again: earned by what is admitted and what is asked for, spent by what is kept.
 struct Allowance {
     bytes: f64,
     bytes_max: f64,
@@ -125,8 +137,16 @@ impl Allowance {
         Self { bytes: 0.0, bytes_max: (device_bytes as f64 * SAVED_SHARE).max(1.0) }
     }
 
-    fn earn(&mut self, admitted: u64) {
-        self.bytes = (self.bytes + admitted as f64 * REWRITTEN_SHARE).min(self.bytes_max);
+    fn admitted(&mut self, bytes: u64) {
+        self.earn(bytes as f64 * REWRITTEN_OF_ADMITTED);
+    }
+
+    fn asked(&mut self, bytes: u64) {
+        self.earn(bytes as f64 * REWRITTEN_OF_ASKED);
+    }
+
+    fn earn(&mut self, bytes: f64) {
+        self.bytes = (self.bytes + bytes).min(self.bytes_max);
     }
 
     /// Whether there is enough to keep a slice with these hits. As it runs short, it is kept for what was asked for most.
@@ -169,16 +189,32 @@ impl Policy {
         }
     }
 
-    /// A slice was asked for whose record takes `bytes`: call it when it is found, or when it was not and is offered.
+    /// A slice was asked for whose record takes `bytes`: call it when it is found in any tier, and when it was not and is offered.
     pub(crate) fn asked(&mut self, hash: u64, bytes: u64) {
+        self.asked_bytes(bytes);
+        self.shown(hash, bytes);
+    }
+
+    /// Half of [`Self::asked`]: so many bytes were asked for.
+    fn asked_bytes(&mut self, bytes: u64) {
+        self.allowance.asked(bytes);
+    }
+
+    /// The other half: the trial sees it, if it is one that [`Self::sample`] has.
+    fn shown(&mut self, hash: u64, bytes: u64) {
         self.trial.asked(hash, bytes);
+    }
+
+    /// Which slices the trial wants to see.
+    fn sample(&self) -> Sample {
+        self.trial.sample()
     }
 
     /// A slice was filled whose record takes `bytes`.
     pub(crate) fn offered(&mut self, hash: u64, bytes: u64) -> Verdict {
         let verdict = self.trial.share().verdict(hash, self.ghosts.take(hash));
         if verdict != Verdict::Bypass {
-            self.allowance.earn(bytes);
+            self.allowance.admitted(bytes);
             self.record_bytes += (bytes as f64 - self.record_bytes) / RECORDS_LATELY;
         }
         verdict
@@ -190,9 +226,9 @@ impl Policy {
     }
 
     /// A slice that stood in a reclaimed segment of `from`, its record taking `bytes`: the hits it is written again with, to [`Shelf::Proven`], or nothing
-    /// if it leaves.
-    pub(crate) fn keeps(&mut self, hash: u64, from: Shelf, hits: Hits, bytes: u64) -> Option<Hits> {
-        let kept = self.allowance.keeps(from, hits, bytes);
+    /// if it leaves, as all do that nothing `may_keep`.
+    pub(crate) fn keeps(&mut self, hash: u64, from: Shelf, hits: Hits, bytes: u64, may_keep: bool) -> Option<Hits> {
+        let kept = if may_keep { self.allowance.keeps(from, hits, bytes) } else { None };
         if kept.is_none() {
             self.ghosts.fit((self.bytes as f64 / self.record_bytes) as u64);
             self.ghosts.add(hash);
@@ -231,8 +267,8 @@ pub(crate) mod tests {
     fn a_slice_that_was_asked_for_is_kept_and_one_that_was_not_comes_back_as_proven() {
         let mut policy = policy();
         assert_eq!(policy.offered(hash(1), SLICE), Verdict::Write(Shelf::New));
-        assert_eq!(policy.keeps(hash(1), Shelf::New, Hits::default().hit(), SLICE), Some(Hits(0)));
-        assert_eq!(policy.keeps(hash(1), Shelf::Proven, Hits(0), SLICE), None);
+        assert_eq!(policy.keeps(hash(1), Shelf::New, Hits::default().hit(), SLICE, true), Some(Hits(0)));
+        assert_eq!(policy.keeps(hash(1), Shelf::Proven, Hits(0), SLICE, true), None);
         assert_eq!(policy.offered(hash(1), SLICE), Verdict::Write(Shelf::Proven));
         assert_eq!(policy.offered(hash(1), SLICE), Verdict::Write(Shelf::New), "a ghost is taken once");
     }
@@ -244,7 +280,7 @@ pub(crate) mod tests {
             let mut hits = Hits::from_bits(bits);
             let mut rounds = 0;
             let mut shelf = Shelf::New;
-            while let Some(left) = policy.keeps(hash(7), shelf, hits, 1) {
+            while let Some(left) = policy.keeps(hash(7), shelf, hits, 1, true) {
                 (hits, shelf, rounds) = (left, Shelf::Proven, rounds + 1);
             }
             assert!(rounds <= 4, "{rounds} rounds from {bits}");
@@ -259,12 +295,22 @@ pub(crate) mod tests {
             if policy.offered(hash(slice), SLICE) != Verdict::Bypass {
                 admitted += SLICE;
             }
-            if policy.keeps(hash(slice), Shelf::Proven, Hits(Hits::MAX), SLICE).is_some() {
+            if policy.keeps(hash(slice), Shelf::Proven, Hits(Hits::MAX), SLICE, true).is_some() {
                 again += SLICE;
             }
         }
         let share = again as f64 / admitted as f64;
-        assert!((0.45..=REWRITTEN_SHARE).contains(&share), "{share}");
+        assert!((0.45..=REWRITTEN_OF_ADMITTED).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn what_is_asked_for_pays_for_keeping_it_where_hardly_anything_is_admitted() {
+        let mut policy = Policy::new(1000 * SLICE, SLICE, 16 * SLICE);
+        let keep = |policy: &mut Policy| policy.keeps(hash(1), Shelf::Proven, Hits(Hits::MAX), SLICE, true).is_some();
+        assert!(!keep(&mut policy));
+        (0..100).for_each(|slice| policy.asked(hash(slice), SLICE));
+        let kept = (0..100).filter(|_| keep(&mut policy)).count();
+        assert!((9..=10).contains(&kept), "a tenth: {kept}");
     }
 
     #[test]

@@ -15,36 +15,37 @@ const SLICES: u64 = 4096;
 /// How often ways are compared while as much is asked for as a shadow holds.
 const JUDGED: u64 = 16;
 /// What is left of a score at the next comparison: it halves while as much is asked for as a shadow holds.
-const FADE: f64 = 0.98;
+const FADE: f64 = 0.96;
 /// Another way must have so many times the hits of the present one to take its place.
-const CLEARLY: f64 = 1.002;
+const CLEARLY: f64 = 1.001;
 
 /// See the module.
 pub(crate) struct Trial {
     shadows: [Shadow; Share::ALL.len()],
     leader: usize,
     sample: Sample,
+    /// Bytes that a shadow holds: that part of the device's which the sample is of all slices.
+    bytes_max: u64,
     /// The part of the device that an open segment is: hits on what came so lately are not counted.
     open_share: f64,
     /// Bytes asked since ways were compared last.
     asked: u64,
 }
 
-/// Which slices are shown to the shadows, and how many bytes of them the device would hold.
-#[derive(Clone, Copy)]
-struct Sample {
-    below: u64,
-    bytes_max: u64,
+/// Which slices are shown to the shadows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) below: u64,
 }
 
 impl Sample {
-    fn has(self, hash: u64) -> bool {
+    pub(super) fn has(self, hash: u64) -> bool {
         // Mixed, as the hash's own bits choose devices and sets of ghosts (the finalizer of MurmurHash3).
         let mut mixed = hash;
         for odd in [0xFF51_AFD7_ED55_8CCD_u64, 0xC4CE_B9FE_1A85_EC53] {
             mixed = (mixed ^ mixed >> 33).wrapping_mul(odd);
         }
-        mixed <= self.below
+        mixed < self.below
     }
 }
 
@@ -57,7 +58,11 @@ impl Trial {
         let ghosts = (bytes_max / slice_bytes.max(1)).max(1);
         let shadows = Share::ALL.map(|share| Shadow::new(share, ghosts, bytes_max));
         let open_share = segment_bytes as f64 / bytes as f64;
-        Self { shadows, leader: Share::FIRST, sample: Sample { below, bytes_max }, open_share, asked: 0 }
+        Self { shadows, leader: Share::FIRST, sample: Sample { below }, bytes_max, open_share, asked: 0 }
+    }
+
+    pub(super) fn sample(&self) -> Sample {
+        self.sample
     }
 
     /// What serves best now.
@@ -70,12 +75,12 @@ impl Trial {
         if !self.sample.has(hash) {
             return;
         }
-        let open_bytes = (self.sample.bytes_max as f64 * self.open_share) as u64;
+        let open_bytes = (self.bytes_max as f64 * self.open_share) as u64;
         for shadow in &mut self.shadows {
-            shadow.asked(hash, bytes, self.sample.bytes_max, open_bytes);
+            shadow.asked(hash, bytes, self.bytes_max, open_bytes);
         }
         self.asked += bytes;
-        if self.asked >= self.sample.bytes_max / JUDGED {
+        if self.asked >= self.bytes_max / JUDGED {
             self.asked = 0;
             self.judge();
         }
@@ -94,7 +99,8 @@ impl Trial {
     }
 
     fn halve_sample(&mut self) {
-        self.sample = Sample { below: self.sample.below / 2, bytes_max: (self.sample.bytes_max / 2).max(1) };
+        self.sample = Sample { below: self.sample.below / 2 };
+        self.bytes_max = (self.bytes_max / 2).max(1);
         self.shadows.iter_mut().for_each(|shadow| shadow.retain(self.sample));
     }
 }
@@ -144,6 +150,7 @@ impl Shadow {
     }
 
     fn asked(&mut self, hash: u64, bytes: u64, bytes_max: u64, open_bytes: u64) {
+        self.allowance.asked(bytes);
         if let Some(slice) = self.slices.get_mut(&hash) {
             self.score += slice.bytes as f64;
             let written = if slice.shelf == Shelf::New { self.new.written } else { self.proven.written };
@@ -154,7 +161,7 @@ impl Shadow {
         }
         let Verdict::Write(shelf) = self.share.verdict(hash, self.ghosts.take(hash)) else { return };
         self.put(hash, bytes, shelf, Hits::default());
-        self.allowance.earn(bytes);
+        self.allowance.admitted(bytes);
         while self.new.bytes + self.proven.bytes > bytes_max {
             self.reclaim();
         }
@@ -244,8 +251,7 @@ mod tests {
             trial.asked(hash(slice), 4096);
             assert!(trial.shadows.iter().all(|shadow| shadow.slices.len() <= SLICES_MAX));
         }
-        let Sample { bytes_max, .. } = trial.sample;
-        assert_eq!(bytes_max, 128 * SLICE);
+        assert_eq!(trial.bytes_max, 128 * SLICE);
         for shadow in &trial.shadows {
             assert_eq!(shadow.slices.len(), shadow.new.hashes.len() + shadow.proven.hashes.len());
             assert_eq!(shadow.new.bytes + shadow.proven.bytes, shadow.slices.len() as u64 * 4096);

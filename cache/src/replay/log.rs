@@ -1,36 +1,32 @@
-//! A device without bytes: segments, two of them open, reclaimed as [`crate::policy`] says.
+//! A device without bytes: segments, written and reclaimed as the engine does (`disk/write.rs`, `disk/reclaim.rs`), by the engine's own policy.
+//!
+//! What it leaves out: planned content, purges, writes that take time. A test runs one trace through both and compares.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{Piece, Tiers, charged};
 use crate::{
-    disk::FREE_MIN,
-    policy::{Hits, Policy, Shelf, Verdict},
+    disk::Cut,
+    policy::{FREE_MIN, Hits, Policy, ROUNDS_MAX, Shelf, Verdict},
+    slab::UNIT_BYTES as PAGE,
 };
-
-/// Before the first segment: the device's own description.
-const SEGMENTS_AT: u64 = 1 << 20;
-/// A segment's head, and what its footer is made of: of each slice, and besides.
-const HEAD_BYTES: u64 = 4096;
-const FOOTER_BYTES: (u64, u64) = (16, 80);
-/// Segments that hold nothing yet: those that the engine has before it opens one, but for that one.
-const FREE_SEGMENTS: u64 = FREE_MIN as u64 - 1;
-/// The open segments of both shelves, a free one, and one that is sealed.
-const SEGMENTS_MIN: u64 = 2 + FREE_SEGMENTS + 1;
-
-/// The smallest device that keeps anything.
-pub(super) fn device_bytes_min(segment_bytes: u64) -> u64 {
-    SEGMENTS_AT + SEGMENTS_MIN * segment_bytes
-}
 
 /// A device.
 pub(super) struct Log {
     policy: Policy,
     index: HashMap<u64, Place>,
-    shelves: [Rack; 2],
-    sealed_max: u64,
-    segment_bytes: u64,
-    segments_written: u64,
+    cut: Cut,
+    /// By shelf.
+    open: [Option<Segment>; 2],
+    /// By shelf: open ones that were too full for some record.
+    tails: [Option<Segment>; 2],
+    /// By shelf; the oldest first.
+    sealed: [VecDeque<Segment>; 2],
+    /// Segments that never held anything.
+    blank: u64,
+    /// Reclaimed ones: what nobody kept of them is still there until they are written over.
+    leaving: VecDeque<Segment>,
+    segments_opened: u64,
 }
 
 /// Where a slice is.
@@ -41,26 +37,11 @@ struct Place {
     hits: Hits,
 }
 
-/// A shelf's segments.
-#[derive(Default)]
-struct Rack {
-    open: Segment,
-    /// The oldest first.
-    sealed: VecDeque<Segment>,
-}
-
-#[derive(Default)]
 struct Segment {
     number: u64,
     slices: Vec<u64>,
-    bytes: u64,
-}
-
-impl Segment {
-    fn has_room(&self, bytes: u64, segment_bytes: u64) -> bool {
-        let footer = FOOTER_BYTES.1 + FOOTER_BYTES.0 * (self.slices.len() as u64 + 1);
-        HEAD_BYTES + self.bytes + bytes + footer.next_multiple_of(HEAD_BYTES) <= segment_bytes
-    }
+    /// Taken, the head included.
+    pages: usize,
 }
 
 /// Bytes of records that an offer had written.
@@ -71,83 +52,133 @@ pub(super) struct Written {
 }
 
 impl Log {
-    pub(super) fn new(tiers: &Tiers) -> Self {
-        let segments = tiers.ssd_bytes.saturating_sub(SEGMENTS_AT) / tiers.segment_bytes;
-        let rack = |number| Rack { open: Segment { number, ..Segment::default() }, sealed: VecDeque::new() };
-        Self {
-            policy: Policy::new(tiers.ssd_bytes, tiers.slice_bytes, tiers.segment_bytes),
+    pub(super) fn new(tiers: &Tiers) -> Option<Self> {
+        let cut = Cut::of(tiers.ssd_bytes, tiers.segment_bytes)?;
+        Some(Self {
+            policy: Policy::new(u64::from(cut.segments) * cut.segment_bytes, tiers.slice_bytes, cut.segment_bytes),
             index: HashMap::new(),
-            shelves: [rack(0), rack(1)],
-            sealed_max: segments - 2 - FREE_SEGMENTS,
-            segment_bytes: tiers.segment_bytes,
-            segments_written: 2,
-        }
+            cut,
+            open: Default::default(),
+            tails: Default::default(),
+            sealed: Default::default(),
+            blank: cut.segments.into(),
+            leaving: VecDeque::new(),
+            segments_opened: 0,
+        })
     }
 
-    /// Whether the slice is there; counts as a use of it.
-    pub(super) fn find(&mut self, piece: Piece) -> bool {
-        let open = self.shelves.each_ref().map(|shelf| shelf.open.number);
-        let Some(place) = self.index.get_mut(&piece.hash).filter(|place| place.bytes >= piece.bytes) else { return false };
-        if !open.contains(&place.segment) {
+    /// Whether the slice is there. No use of it: that is [`Self::asked`].
+    pub(super) fn has(&self, piece: Piece) -> bool {
+        self.index.get(&piece.hash).is_some_and(|place| place.bytes >= piece.bytes)
+    }
+
+    /// The slice was found, here or in RAM.
+    pub(super) fn found(&mut self, hash: u64) {
+        let Some(place) = self.index.get_mut(&hash) else { return };
+        let is_open = self.open.iter().chain(&self.tails).flatten().any(|segment| segment.number == place.segment);
+        if !is_open {
             place.hits = place.hits.hit();
         }
-        self.policy.asked(piece.hash, charged(piece.bytes));
-        true
+        self.policy.asked(hash, charged(place.bytes));
     }
 
     /// A slice came from elsewhere.
     pub(super) fn offer(&mut self, piece: Piece) -> Written {
-        self.policy.asked(piece.hash, charged(piece.bytes));
-        let Verdict::Write(shelf) = self.policy.offered(piece.hash, charged(piece.bytes)) else { return Written::default() };
-        self.write(shelf, piece, Hits::default());
-        let mut written = Written { admitted: charged(piece.bytes), again: 0 };
-        while self.sealed() > self.sealed_max {
-            written.again += self.reclaim();
-        }
-        written
+        let bytes = charged(piece.bytes);
+        self.policy.asked(piece.hash, bytes);
+        let Verdict::Write(shelf) = self.policy.offered(piece.hash, bytes) else { return Written::default() };
+        let again = self.make_room(shelf, bytes);
+        self.append(shelf, piece, Hits::default());
+        Written { admitted: bytes, again }
     }
 
     pub(super) fn new_share(&self) -> f64 {
         self.policy.new_share()
     }
 
-    fn sealed(&self) -> u64 {
-        self.shelves.iter().map(|shelf| shelf.sealed.len() as u64).sum()
-    }
-
-    fn write(&mut self, shelf: Shelf, Piece { hash, bytes }: Piece, hits: Hits) {
-        let rack = &mut self.shelves[shelf as usize];
-        if !rack.open.has_room(charged(bytes), self.segment_bytes) {
-            let next = Segment { number: self.segments_written, ..Segment::default() };
-            self.segments_written += 1;
-            rack.sealed.push_back(std::mem::replace(&mut rack.open, next));
+    /// Sees to it that an open segment of the shelf has room for a record of so many bytes. Says how much was written again for it.
+    fn make_room(&mut self, shelf: Shelf, bytes: u64) -> u64 {
+        if self.room(shelf, bytes).is_some() {
+            return 0;
         }
-        rack.open.slices.push(hash);
-        rack.open.bytes += charged(bytes);
-        self.index.insert(hash, Place { bytes, segment: rack.open.number, hits });
+        self.close(shelf);
+        let mut again = 0;
+        let mut rounds = 0;
+        while self.free() < FREE_MIN {
+            again += self.reclaim(rounds < ROUNDS_MAX);
+            rounds += 1;
+        }
+        // What was written again may have opened one already.
+        if self.room(shelf, bytes).is_none() {
+            self.close(shelf);
+            self.open_segment(shelf);
+        }
+        again
     }
 
-    /// Makes room of a segment, and says how much was written again for it.
-    fn reclaim(&mut self) -> u64 {
-        let sealed = |shelf: Shelf| self.shelves[shelf as usize].sealed.len() as u64;
-        let from = self.policy.reclaims(sealed(Shelf::New), sealed(Shelf::Proven));
-        let Some(segment) = self.shelves[from as usize].sealed.pop_front() else {
-            unreachable!("a shelf that is reclaimed has sealed segments");
-        };
-        let mut again = 0;
-        for hash in segment.slices {
-            // A slice that was filled anew since stands elsewhere by now.
-            let Some(place) = self.index.get(&hash).copied().filter(|place| place.segment == segment.number) else { continue };
-            match self.policy.keeps(hash, from, place.hits, charged(place.bytes)) {
-                Some(hits) => {
-                    self.write(Shelf::Proven, Piece { hash, bytes: place.bytes }, hits);
-                    again += charged(place.bytes);
-                }
-                None => {
+    /// The open segment of the shelf that has room for a record of so many bytes.
+    fn room(&mut self, shelf: Shelf, bytes: u64) -> Option<&mut Segment> {
+        let (cut, pages) = (self.cut, bytes as usize / PAGE);
+        let open = [&mut self.tails[shelf as usize], &mut self.open[shelf as usize]];
+        open.into_iter().flatten().find(|open| cut.has_room(open.pages, open.slices.len(), pages))
+    }
+
+    fn free(&self) -> usize {
+        self.blank as usize + self.leaving.len()
+    }
+
+    /// The open segment has no room for a record. On a device of many segments it stays open for smaller ones, until the next one has none either.
+    fn close(&mut self, shelf: Shelf) {
+        let Some(open) = self.open[shelf as usize].take() else { return };
+        let full = if self.cut.keeps_tails() { self.tails[shelf as usize].replace(open) } else { Some(open) };
+        self.sealed[shelf as usize].extend(full);
+    }
+
+    fn open_segment(&mut self, shelf: Shelf) {
+        if self.blank > 0 {
+            self.blank -= 1;
+        } else if let Some(left) = self.leaving.pop_front() {
+            for hash in left.slices {
+                if self.index.get(&hash).is_some_and(|place| place.segment == left.number) {
                     self.index.remove(&hash);
                 }
             }
         }
+        self.open[shelf as usize] = Some(Segment { number: self.segments_opened, slices: Vec::new(), pages: 1 });
+        self.segments_opened += 1;
+    }
+
+    fn append(&mut self, shelf: Shelf, Piece { hash, bytes }: Piece, hits: Hits) {
+        let open = self.room(shelf, charged(bytes)).expect("room was made");
+        open.slices.push(hash);
+        open.pages += charged(bytes) as usize / PAGE;
+        let segment = open.number;
+        self.index.insert(hash, Place { bytes, segment, hits });
+    }
+
+    /// Reclaims a segment, and says how much was written again for it.
+    fn reclaim(&mut self, may_keep: bool) -> u64 {
+        let sealed = |shelf: Shelf| self.sealed[shelf as usize].len() as u64;
+        let from = self.policy.reclaims(sealed(Shelf::New), sealed(Shelf::Proven));
+        let Some(segment) = self.sealed[from as usize].pop_front() else {
+            unreachable!("a shelf that is reclaimed has sealed segments");
+        };
+        let mut again = 0;
+        for hash in &segment.slices {
+            // A slice that was filled anew since stands elsewhere by now.
+            let Some(place) = self.index.get(hash).copied().filter(|place| place.segment == segment.number) else { continue };
+            let Some(hits) = self.policy.keeps(*hash, from, place.hits, charged(place.bytes), may_keep) else { continue };
+            if self.room(Shelf::Proven, charged(place.bytes)).is_none() {
+                if self.free() == 0 {
+                    continue;
+                }
+                self.close(Shelf::Proven);
+                self.open_segment(Shelf::Proven);
+            }
+            self.append(Shelf::Proven, Piece { hash: *hash, bytes: place.bytes }, hits);
+            again += charged(place.bytes);
+        }
+        self.leaving.push_back(segment);
         again
     }
 }
@@ -160,28 +191,31 @@ mod tests {
     const SEGMENT: u64 = 1 << 20;
     const SLICE: u64 = 64 << 10;
 
-    fn log(segments: u64) -> Log {
-        let ssd_bytes = SEGMENTS_AT + segments * SEGMENT;
-        Log::new(&Tiers { ram_bytes: 0, ram_policy: memory::Policy::Lru, ssd_bytes, segment_bytes: SEGMENT, slice_bytes: SLICE })
+    fn log(ssd_bytes: u64) -> Log {
+        let tiers =
+            Tiers { ram_bytes: 0, ram_policy: memory::Policy::Lru, ssd_bytes, segment_bytes: SEGMENT, slice_bytes: SLICE };
+        Log::new(&tiers).expect("large enough")
     }
 
     #[test]
     fn a_device_never_holds_more_than_its_segments_and_knows_where_each_slice_is() {
-        for segments in [SEGMENTS_MIN, 10, 40] {
-            let mut log = log(segments);
+        for more_bytes in [0, 5 * SEGMENT, 5 * SEGMENT + 1, 40 * SEGMENT] {
+            let ssd_bytes = Cut::bytes_min(SEGMENT) + more_bytes;
+            let mut log = log(ssd_bytes);
             for at in 0..20_000 {
                 let piece = Piece { hash: hash(hash(at) % 2000), bytes: 1 + hash(at) % SLICE };
-                if !log.find(piece) {
-                    log.offer(piece);
-                    assert!(
-                        log.find(piece) || log.policy.new_share() < 0.2,
-                        "what was just written is there, unless it was not let in"
-                    );
+                if log.has(piece) {
+                    log.found(piece.hash);
+                } else {
+                    let written = log.offer(piece);
+                    assert!(log.has(piece) == (written.admitted > 0), "what was just written is there");
                 }
             }
-            let all = || log.shelves.iter().flat_map(|rack| rack.sealed.iter().chain([&rack.open]));
-            assert!(all().count() as u64 + FREE_SEGMENTS <= segments);
-            assert!(all().all(|segment| segment.bytes + HEAD_BYTES <= SEGMENT));
+            let open = || log.open.iter().chain(&log.tails).flatten();
+            let all = || open().chain(log.sealed.iter().flatten()).chain(&log.leaving);
+            assert_eq!(all().count() as u64 + log.blank, u64::from(log.cut.segments));
+            assert!(all().all(|segment| (segment.pages * PAGE) as u64 <= log.cut.segment_bytes));
+            assert!(u64::from(log.cut.segments) * log.cut.segment_bytes <= ssd_bytes);
             for (hash, place) in &log.index {
                 let home = all().find(|segment| segment.number == place.segment).expect("a segment that there is");
                 assert!(home.slices.contains(hash));
@@ -190,12 +224,40 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_kept_is_there_until_it_is_written_over() {
+        let mut log = log(Cut::bytes_min(SEGMENT) + 8 * SEGMENT);
+        let piece = |number| Piece { hash: hash(number), bytes: SLICE };
+        for number in 0..400 {
+            log.offer(piece(number));
+            let last = log.segments_opened - 1;
+            let segments_there = u64::from(log.cut.segments).min(last + 1);
+            // All segments but the one that is being written are full of what came last: 14 slices each.
+            let oldest = (last + 1 - segments_there) * 14;
+            assert!((oldest..=number).all(|known| log.has(piece(known))), "{oldest} to {number}");
+        }
+    }
+
+    #[test]
     fn a_slice_that_grew_is_filled_anew() {
-        let mut log = log(10);
+        let mut log = log(Cut::bytes_min(SEGMENT));
         log.offer(Piece { hash: 1, bytes: 1000 });
-        assert!(log.find(Piece { hash: 1, bytes: 900 }));
-        assert!(!log.find(Piece { hash: 1, bytes: 1001 }));
+        assert!(log.has(Piece { hash: 1, bytes: 900 }));
+        assert!(!log.has(Piece { hash: 1, bytes: 1001 }));
         log.offer(Piece { hash: 1, bytes: 1001 });
-        assert!(log.find(Piece { hash: 1, bytes: 1001 }));
+        assert!(log.has(Piece { hash: 1, bytes: 1001 }));
+    }
+
+    #[test]
+    fn what_is_too_small_is_no_device() {
+        let tiers = |ssd_bytes| Tiers {
+            ram_bytes: 0,
+            ram_policy: memory::Policy::Lru,
+            ssd_bytes,
+            segment_bytes: SEGMENT,
+            slice_bytes: SLICE,
+        };
+        let min = Cut::bytes_min(SEGMENT);
+        assert!(Log::new(&tiers(min)).is_some() && Log::new(&tiers(min - 1)).is_none());
+        assert_eq!(tiers(0).ssd_bytes_min(), min);
     }
 }

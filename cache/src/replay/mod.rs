@@ -18,7 +18,7 @@ pub use farthest::{Farthest, TooLong};
 use foyer_memory::{Cache, CacheBuilder, EvictionConfig};
 use serde::Serialize;
 
-use crate::{memory::Policy, slab::record_bytes};
+use crate::{disk::Cut, memory::Policy, slab::record_bytes};
 use log::Log;
 
 /// The tiers of a cache to be.
@@ -37,9 +37,9 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// The smallest device that keeps anything: two open segments, one that is free, and one that is full.
+    /// The smallest device that there is.
     pub fn ssd_bytes_min(&self) -> u64 {
-        log::device_bytes_min(self.segment_bytes)
+        Cut::bytes_min(self.segment_bytes)
     }
 }
 
@@ -132,7 +132,7 @@ impl Replay {
                 .with_weighter(|_: &u64, bytes: &u64| charged(*bytes) as usize)
                 .build()
         });
-        let ssd = (tiers.ssd_bytes >= tiers.ssd_bytes_min()).then(|| Log::new(&tiers));
+        let ssd = Log::new(&tiers);
         Self { tiers, ram, ssd, outcome: Outcome::default() }
     }
 
@@ -153,24 +153,25 @@ impl Replay {
 
     fn slice(&mut self, piece: Piece) {
         let Piece { hash, bytes } = piece;
-        if self.ram.as_ref().and_then(|ram| ram.get(&hash)).is_some_and(|kept| *kept.value() >= bytes) {
-            self.outcome.bytes_ram += bytes;
-            if let Some(ssd) = &mut self.ssd {
-                ssd.find(piece);
-            }
-            return;
-        }
-        if self.ssd.as_mut().is_some_and(|ssd| ssd.find(piece)) {
-            self.outcome.bytes_ssd += bytes;
-        } else {
-            self.outcome.bytes_offered += charged(bytes);
-            if let Some(ssd) = &mut self.ssd {
+        let is_in_ram = self.ram.as_ref().and_then(|ram| ram.get(&hash)).is_some_and(|kept| *kept.value() >= bytes);
+        let is_on_ssd = self.ssd.as_ref().is_some_and(|ssd| ssd.has(piece));
+        match &mut self.ssd {
+            Some(ssd) if is_in_ram || is_on_ssd => ssd.found(hash),
+            Some(ssd) => {
                 let written = ssd.offer(piece);
                 self.outcome.bytes_admitted += written.admitted;
                 self.outcome.bytes_rewritten += written.again;
             }
+            None => {}
         }
-        if let Some(ram) = &self.ram {
+        match (is_in_ram, is_on_ssd) {
+            (true, _) => self.outcome.bytes_ram += bytes,
+            (false, true) => self.outcome.bytes_ssd += bytes,
+            (false, false) => self.outcome.bytes_offered += charged(bytes),
+        }
+        if let Some(ram) = &self.ram
+            && !is_in_ram
+        {
             ram.insert(hash, bytes);
         }
     }

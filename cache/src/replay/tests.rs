@@ -214,12 +214,12 @@ fn the_same_requests_have_the_same_outcome_on_every_machine() {
         requests: 60_000,
         bytes: 789_833_571,
         bytes_ram: 282_255_100,
-        bytes_ssd: 107_661_769,
+        bytes_ssd: 107_723_378,
         objects_ram: 20_586,
-        objects_hit: 28_881,
-        bytes_offered: 589_021_184,
-        bytes_admitted: 589_021_184,
-        bytes_rewritten: 67_833_856,
+        objects_hit: 28_885,
+        bytes_offered: 588_935_168,
+        bytes_admitted: 588_935_168,
+        bytes_rewritten: 49_360_896,
     };
     assert_eq!(outcome, expected);
 }

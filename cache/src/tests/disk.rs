@@ -26,6 +26,8 @@ pub(crate) struct Double {
     pub(crate) loads: AtomicU64,
     /// Parts that were asked for: from and to, in bytes of their slice.
     pub(crate) parts: Mutex<Vec<(usize, usize)>>,
+    /// Slices that were used, by index.
+    pub(crate) uses: Mutex<Vec<u64>>,
     /// All that was offered: index, and whether it was planned.
     pub(crate) offers: Mutex<Vec<(u64, bool)>>,
 }
@@ -71,6 +73,7 @@ impl Double {
             is_broken: AtomicBool::new(false),
             loads: AtomicU64::new(0),
             parts: Mutex::default(),
+            uses: Mutex::default(),
             offers: Mutex::default(),
         }
     }
@@ -101,6 +104,10 @@ impl Double {
 
     pub(crate) fn find(&self, slice: SliceName<'_>) -> bool {
         self.contains(slice)
+    }
+
+    pub(crate) fn used(&self, slice: SliceName<'_>) {
+        self.uses.lock().push(slice.index);
     }
 
     pub(crate) fn contains(&self, slice: SliceName<'_>) -> bool {

@@ -180,7 +180,7 @@ async fn a_slice_is_refused_that_the_policy_lets_pass_by() {
     // A loop that is a few times larger than the device, of which any queue would keep nothing.
     for _ in 0..300 {
         for n in 0..200 {
-            engine.devices[0].policy(|policy| policy.asked(engine.hash("/loop", n), RECORD)).expect("it serves");
+            engine.devices[0].policy().with(|policy| policy.asked(engine.hash("/loop", n), RECORD)).expect("it serves");
         }
     }
     for n in 0..40 {

@@ -252,7 +252,7 @@ async fn small_workload(rig: &Rig, recorder: &Recorder) -> Vec<(usize, u64)> {
         assert!(rig.offer(&format!("/{n}"), 0, length(n), is_planned).await);
         rig.written().await;
         // Used now and then, so that some are written again.
-        rig.disk().find(&format!("/{}", n / 2), 0);
+        rig.disk().used(&format!("/{}", n / 2), 0);
         if n % 9 == 8 {
             rig.disk().seal().await;
             let steps = recorder.log.lock().len();

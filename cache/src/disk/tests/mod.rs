@@ -164,11 +164,12 @@ impl Rig {
         self.disk().load(key, index, place, expected, permit).await
     }
 
-    /// Whether the slice is there; if so, all of its bytes are right.
+    /// Whether the slice is there; if so, all of its bytes are right, and it was used.
     pub(super) async fn has(&self, key: &str, index: u64, length: u64) -> bool {
         let Some(loaded) = self.load(key, index, Some(&generation(length, 1))).await else { return false };
         assert!(loaded.slab.whole() == slice(key, index, length, 1), "{key} {index}: wrong bytes");
         assert_eq!(loaded.generation, generation(length, 1));
+        self.disk().used(key, index);
         true
     }
 
