@@ -53,6 +53,10 @@ pub(crate) struct Volume {
     pub(crate) segments: Box<[Segment]>,
     pub(crate) used: AtomicU32,
     pub(crate) planned: AtomicU32,
+    /// Segments that were opened, as far as is known.
+    opened: AtomicU64,
+    /// See [`Policy::stay`].
+    pub(crate) stay: AtomicU64,
 }
 
 /// What is known of a segment at all times.
@@ -60,6 +64,8 @@ pub(crate) struct Volume {
 pub(crate) struct Segment {
     /// Which life it is in; 0 while it is free.
     pub(crate) sequence: AtomicU64,
+    /// Which of its device's lives that is: see [`Volume::age`].
+    opened: AtomicU64,
     /// Pages of records that the index leads to.
     pub(crate) live_pages: AtomicU32,
     /// [`Class`], as its number.
@@ -185,7 +191,20 @@ impl Segment {
 impl Volume {
     pub(crate) fn new(file: Arc<DeviceFile>, superblock: Superblock) -> Arc<Self> {
         let segments = (0..superblock.segments).map(|_| Segment::default()).collect();
-        Arc::new(Self { file, superblock, segments, used: AtomicU32::new(0), planned: AtomicU32::new(0) })
+        let stay = AtomicU64::new(superblock.segments.into());
+        let (used, planned, opened) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU64::new(0));
+        Arc::new(Self { file, superblock, segments, used, planned, opened, stay })
+    }
+
+    /// Segments that were opened since this one was.
+    pub(crate) fn age(&self, segment: u32) -> u64 {
+        self.opened.load(Ordering::Relaxed).saturating_sub(self.segment(segment).opened.load(Ordering::Relaxed))
+    }
+
+    /// The segment is younger than all that this was said of, or that began, before.
+    pub(crate) fn is_youngest(&self, segment: u32) {
+        let opened = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        self.segment(segment).opened.store(opened, Ordering::Relaxed);
     }
 
     /// Where a segment's page is on the device, in bytes.
@@ -220,6 +239,7 @@ impl Volume {
         segment.live_pages.store(0, Ordering::Relaxed);
         segment.purged_to.store(0, Ordering::Relaxed);
         segment.is_sealed.store(false, Ordering::Relaxed);
+        self.is_youngest(number);
         segment.sequence.store(sequence, Ordering::Release);
         self.used.fetch_add(1, Ordering::Relaxed);
         self.planned.fetch_add(u32::from(class.is_planned()), Ordering::Relaxed);

@@ -20,7 +20,7 @@ use super::{
     layout::{Entry, PAGE},
     state::State,
 };
-use crate::{counters::Counter, purge::Purges, slab::record_bytes};
+use crate::{counters::Counter, policy::eighth, purge::Purges, slab::record_bytes};
 
 /// Operations under way on a device at once: who would add to them gets a miss, so that nobody waits long.
 const DEPTH_MAX: u64 = 256;
@@ -184,7 +184,7 @@ impl Engine {
         let device = &self.devices[place.device()];
         let Some(volume) = device.volume() else { return };
         if volume.segment(place.segment()).is_sealed.load(Ordering::Relaxed) {
-            self.index.hit(hash);
+            self.index.hit(hash, eighth(volume.age(place.segment()), volume.stay.load(Ordering::Relaxed)));
         }
         device.policy().found(hash, u64::from(place.pages()) * PAGE as u64);
     }

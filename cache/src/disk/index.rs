@@ -14,7 +14,7 @@ const LOAD_MAX: (usize, usize) = (7, 8);
 /// The smallest table, in slots.
 const SLOTS_MIN: usize = 16;
 
-/// Where a record is, and what is known of its popularity, in 64 bits: device (6), segment (20), page (16), pages (11), hits (4).
+/// Where a record is, and what is known of its popularity, in 64 bits: device (6), segment (20), page (16), pages (11), hits (5).
 /// Never 0, because no record begins at page 0 of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place(u64);
@@ -23,8 +23,8 @@ pub(crate) struct Place(u64);
 pub(crate) const DEVICES_MAX: usize = 1 << 6;
 pub(crate) const SEGMENTS_MAX: u32 = 1 << 20;
 pub(crate) const PAGES_MAX: usize = (1 << 11) - 1;
-const HITS_ROOM: u8 = (1 << 4) - 1;
-const _: () = assert!(Hits::MAX <= HITS_ROOM, "the policy's hits fit");
+const HITS_ROOM: u8 = (1 << 5) - 1;
+const _: () = assert!(Hits::BITS_MAX <= HITS_ROOM, "the policy's hits fit");
 
 impl Place {
     pub(crate) fn new(device: usize, segment: u32, page: u16, pages: u16, hits: Hits) -> Self {
@@ -81,12 +81,12 @@ impl Index {
         table.position(hash).map(|at| table.slots[at].place)
     }
 
-    /// Notes that the slice was asked for. Gives its place.
-    pub(crate) fn hit(&self, hash: u64) -> Option<Place> {
+    /// Notes that the slice was asked for, in this eighth of its stay. Gives its place.
+    pub(crate) fn hit(&self, hash: u64, eighth: u8) -> Option<Place> {
         let mut table = self.shard(hash).lock();
         let at = table.position(hash)?;
         let place = &mut table.slots[at].place;
-        *place = place.with_hits(place.hits().hit());
+        *place = place.with_hits(place.hits().hit(eighth));
         Some(*place)
     }
 
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_place_has_room_for_all_that_it_names() {
-        let most = Hits::from_bits(Hits::MAX);
+        let most = Hits::from_bits(Hits::BITS_MAX);
         let place = Place::new(63, SEGMENTS_MAX - 1, u16::MAX, 1025, most);
         let parts = (place.device(), place.segment(), place.page(), place.pages(), place.hits());
         assert_eq!(parts, (63, SEGMENTS_MAX - 1, u16::MAX, 1025, most));
@@ -307,9 +307,9 @@ mod tests {
                         model.entry(hash).and_modify(|known| *known = new);
                     }
                     _ => {
-                        let hit = index.hit(hash);
+                        let hit = index.hit(hash, 3);
                         let known = model.get_mut(&hash).map(|known: &mut Place| {
-                            *known = known.with_hits(known.hits().hit());
+                            *known = known.with_hits(known.hits().hit(3));
                             *known
                         });
                         prop_assert_eq!(hit, known);

@@ -10,6 +10,7 @@ use crc_fast::{CrcAlgorithm, Digest, checksum};
 use super::far::Tag;
 use crate::{
     Generation,
+    policy::Shelf,
     slab::{HEAD_BYTES, UNIT_BYTES},
 };
 
@@ -124,6 +125,15 @@ pub(crate) enum Class {
     Proven,
     /// Slices that a plan wants.
     Planned,
+}
+
+impl From<Shelf> for Class {
+    fn from(shelf: Shelf) -> Self {
+        match shelf {
+            Shelf::New => Self::New,
+            Shelf::Proven => Self::Proven,
+        }
+    }
 }
 
 impl Class {

@@ -12,7 +12,7 @@ use super::{
     layout::{Class, Entry, Footer, Life, PAGE, RecordHead},
     write::{Record, Refused, WRITES_MAX, Writing},
 };
-use crate::policy::{FREE_MIN, Hits, ROUNDS_MAX, Shelf};
+use crate::policy::{FREE_MIN, Hits, ROUNDS_MAX, Shelf, Stand};
 
 /// Segments that planned content leaves to what is on demand: two open, two free, and some that stay.
 const DEMAND_MIN: usize = SEGMENTS_MIN as usize - 2;
@@ -90,9 +90,17 @@ impl Writing {
 
     /// The next segment to reclaim, taken from its list: of those on demand, where there is one.
     fn victim(&mut self, volume: &Volume) -> Option<(Class, u32)> {
-        let sealed = |class: Class| self.sealed[class as usize].len() as u64;
-        let (new, proven) = (sealed(Class::New), sealed(Class::Proven));
-        let shelf = self.engine.devices[self.device].policy().with(|policy| policy.reclaims(new, proven));
+        let stand = |class: Class| {
+            let sealed = &self.sealed[class as usize];
+            Stand { size: sealed.len() as u64, age: sealed.front().map_or(0, |oldest| volume.age(*oldest)) }
+        };
+        let (new, proven) = (stand(Class::New), stand(Class::Proven));
+        let shelf = self.engine.devices[self.device].policy().with(|policy| {
+            let shelf = policy.reclaims(new, proven);
+            volume.stay.store(policy.stay(), Ordering::Relaxed);
+            shelf
+        });
+        let (new, proven) = (new.size, proven.size);
         let class = match shelf {
             _ if new + proven == 0 => return self.planned_victim(volume, 0).map(|victim| (Class::Planned, victim)),
             Some(Shelf::Proven) if proven > 0 => Class::Proven,
@@ -159,7 +167,7 @@ impl Writing {
         let bytes = u64::from(known.pages()) * PAGE as u64;
         let policy = self.engine.devices[self.device].policy();
         let kept = policy.with(|policy| policy.keeps(hash, shelf, known.hits(), bytes, may_keep));
-        kept.flatten().map(|hits| (Class::Proven, hits))
+        kept.flatten().map(|(shelf, hits)| (Class::from(shelf), hits))
     }
 
     pub(super) async fn entries_of(&mut self, volume: &Arc<Volume>, segment: u32) -> Result<Vec<Entry>, Refused> {

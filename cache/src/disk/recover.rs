@@ -73,6 +73,7 @@ pub(crate) async fn recover(engine: &Engine, number: usize, volume: &Arc<Volume>
     }
     sealed.sort_unstable_by_key(|head| head.life.sequence);
     for head in sealed {
+        volume.is_youngest(head.number);
         volume.segment(head.number).is_sealed.store(true, Ordering::Relaxed);
         recovered.sealed[head.class as usize].push_back(head.number);
     }

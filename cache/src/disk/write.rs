@@ -25,7 +25,7 @@ use super::{
     recover::Recovered,
 };
 use crate::{
-    policy::{Hits, Shelf, Verdict},
+    policy::{Hits, Verdict},
     slab::{IoBuf, record_bytes},
 };
 
@@ -250,8 +250,7 @@ impl Writing {
             policy.offered(hash, bytes)
         });
         match verdict? {
-            Verdict::Write(Shelf::New) => Some(Class::New),
-            Verdict::Write(Shelf::Proven) => Some(Class::Proven),
+            Verdict::Write(shelf) => Some(shelf.into()),
             Verdict::Bypass => None,
         }
     }
@@ -369,6 +368,8 @@ impl Writing {
     /// Writes the footer of a segment that was open and has all its records.
     async fn seal(&mut self, volume: &Arc<Volume>, class: Class, open: Open) -> Result<(), Fault> {
         let Open { number, life, oldest, newest, mut entries, .. } = open;
+        // As they stand, and not as their writes happened to end.
+        entries.sort_unstable_by_key(|entry| entry.page);
         for entry in &mut entries {
             entry.hits = self.engine.index.place(entry.hash).map_or(0, |place| place.hits().bits());
         }

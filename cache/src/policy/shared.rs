@@ -71,7 +71,11 @@ mod tests {
             if step % 3 == 0 {
                 let admitted = |policy: &mut Policy| {
                     policy.asked(slice, SLICE);
-                    (policy.offered(slice, SLICE), policy.new_share(), policy.keeps(slice, Shelf::Proven, Hits(1), SLICE, true))
+                    (
+                        policy.offered(slice, SLICE),
+                        policy.new_share(),
+                        policy.keeps(slice, Shelf::Proven, Hits::default().hit(7), SLICE, true),
+                    )
                 };
                 assert_eq!(shared.with(admitted), Some(admitted(&mut alone)), "step {step}");
             } else {

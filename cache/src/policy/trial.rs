@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::{Allowance, Hits, Share, Shelf, Verdict, ghost::Ghosts};
+use super::{Allowance, Hits, Share, Shelf, Stand, Verdict, eighth, ghost::Ghosts};
 
 /// Slices in a shadow. When there are more, as they are small, the sample is halved.
 const SLICES_MAX: usize = 8192;
@@ -17,7 +17,7 @@ const JUDGED: u64 = 16;
 /// What is left of a score at the next comparison: it halves while as much is asked for as a shadow holds.
 const FADE: f64 = 0.96;
 /// Another way must have so many times the hits of the present one to take its place.
-const CLEARLY: f64 = 1.001;
+const CLEARLY: f64 = 1.006;
 
 /// See the module.
 pub(crate) struct Trial {
@@ -63,6 +63,12 @@ impl Trial {
 
     pub(super) fn sample(&self) -> Sample {
         self.sample
+    }
+
+    /// Follows this way until another is clearly better.
+    #[cfg(test)]
+    pub(super) fn follow(&mut self, way: usize) {
+        self.leader = way;
     }
 
     /// What serves best now.
@@ -113,6 +119,8 @@ struct Shadow {
     proven: Queue,
     ghosts: Ghosts,
     allowance: Allowance,
+    /// How long a slice stays, in bytes written.
+    stay: u64,
     /// Bytes asked for and there, the latest counting most.
     score: f64,
 }
@@ -122,8 +130,9 @@ struct Slice {
     bytes: u64,
     hits: Hits,
     shelf: Shelf,
-    /// [`Queue::written`] when it came.
+    /// [`Queue::written`] when it came, of its shelf and of both.
     at: u64,
+    at_of_both: u64,
 }
 
 /// A shelf: its slices, the oldest first.
@@ -145,17 +154,19 @@ impl Shadow {
             proven,
             ghosts: Ghosts::new(ghosts),
             allowance: Allowance::new(bytes_max),
+            stay: bytes_max,
             score: 0.0,
         }
     }
 
     fn asked(&mut self, hash: u64, bytes: u64, bytes_max: u64, open_bytes: u64) {
         self.allowance.asked(bytes);
+        let written_of_both = self.written();
         if let Some(slice) = self.slices.get_mut(&hash) {
             self.score += slice.bytes as f64;
             let written = if slice.shelf == Shelf::New { self.new.written } else { self.proven.written };
             if written - slice.at > open_bytes {
-                slice.hits = slice.hits.hit();
+                slice.hits = slice.hits.hit(eighth(written_of_both - slice.at_of_both, self.stay));
             }
             return;
         }
@@ -173,16 +184,29 @@ impl Shadow {
         queue.bytes += bytes;
         queue.written += bytes;
         let at = queue.written;
-        self.slices.insert(hash, Slice { bytes, hits, shelf, at });
+        let at_of_both = self.written();
+        self.slices.insert(hash, Slice { bytes, hits, shelf, at, at_of_both });
+    }
+
+    fn written(&self) -> u64 {
+        self.new.written + self.proven.written
+    }
+
+    fn stand(&self, queue: &Queue) -> Stand {
+        let age = queue.hashes.front().map_or(0, |oldest| self.written() - self.slices[oldest].at_of_both);
+        Stand { size: queue.bytes, age }
     }
 
     fn reclaim(&mut self) {
-        let shelf = self.share.reclaims(self.new.bytes, self.proven.bytes);
+        let (new, proven) = (self.stand(&self.new), self.stand(&self.proven));
+        let shelf = self.share.reclaims(new, proven);
+        let age = if shelf == Shelf::New { new.age } else { proven.age };
+        self.stay = self.share.stay(shelf, age).unwrap_or(self.stay);
         let hash = self.queue(shelf).hashes.pop_front().expect("a shelf that is reclaimed holds something");
         let slice = self.slices.remove(&hash).expect("what is queued is known");
         self.queue(shelf).bytes -= slice.bytes;
-        match self.allowance.keeps(shelf, slice.hits, slice.bytes) {
-            Some(hits) => self.put(hash, slice.bytes, Shelf::Proven, hits),
+        match self.allowance.keeps(self.share, shelf, slice.hits, slice.bytes) {
+            Some((to, hits)) => self.put(hash, slice.bytes, to, hits),
             None => {
                 self.ghosts.fit(self.slices.len() as u64);
                 self.ghosts.add(hash);

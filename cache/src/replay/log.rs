@@ -7,12 +7,12 @@ use std::collections::{HashMap, VecDeque};
 use super::{Piece, Tiers, charged};
 use crate::{
     disk::Cut,
-    policy::{FREE_MIN, Hits, Policy, ROUNDS_MAX, Shelf, Verdict},
+    policy::{FREE_MIN, Hits, Policy, ROUNDS_MAX, Shelf, Stand, Verdict, eighth},
     slab::UNIT_BYTES as PAGE,
 };
 
 /// A device.
-pub(super) struct Log {
+pub(crate) struct Log {
     policy: Policy,
     index: HashMap<u64, Place>,
     cut: Cut,
@@ -46,13 +46,13 @@ struct Segment {
 
 /// Bytes of records that an offer had written.
 #[derive(Default)]
-pub(super) struct Written {
-    pub(super) admitted: u64,
-    pub(super) again: u64,
+pub(crate) struct Written {
+    pub(crate) admitted: u64,
+    pub(crate) again: u64,
 }
 
 impl Log {
-    pub(super) fn new(tiers: &Tiers) -> Option<Self> {
+    pub(crate) fn new(tiers: &Tiers) -> Option<Self> {
         let cut = Cut::of(tiers.ssd_bytes, tiers.segment_bytes)?;
         Some(Self {
             policy: Policy::new(u64::from(cut.segments) * cut.segment_bytes, tiers.slice_bytes, cut.segment_bytes),
@@ -68,22 +68,22 @@ impl Log {
     }
 
     /// Whether the slice is there. No use of it: that is [`Self::asked`].
-    pub(super) fn has(&self, piece: Piece) -> bool {
+    pub(crate) fn has(&self, piece: Piece) -> bool {
         self.index.get(&piece.hash).is_some_and(|place| place.bytes >= piece.bytes)
     }
 
     /// The slice was found, here or in RAM.
-    pub(super) fn found(&mut self, hash: u64) {
+    pub(crate) fn found(&mut self, hash: u64) {
         let Some(place) = self.index.get_mut(&hash) else { return };
         let is_open = self.open.iter().chain(&self.tails).flatten().any(|segment| segment.number == place.segment);
         if !is_open {
-            place.hits = place.hits.hit();
+            place.hits = place.hits.hit(eighth(self.segments_opened - 1 - place.segment, self.policy.stay()));
         }
         self.policy.asked(hash, charged(place.bytes));
     }
 
     /// A slice came from elsewhere.
-    pub(super) fn offer(&mut self, piece: Piece) -> Written {
+    pub(crate) fn offer(&mut self, piece: Piece) -> Written {
         let bytes = charged(piece.bytes);
         self.policy.asked(piece.hash, bytes);
         let Verdict::Write(shelf) = self.policy.offered(piece.hash, bytes) else { return Written::default() };
@@ -92,7 +92,7 @@ impl Log {
         Written { admitted: bytes, again }
     }
 
-    pub(super) fn new_share(&self) -> f64 {
+    pub(crate) fn new_share(&self) -> f64 {
         self.policy.new_share()
     }
 
@@ -158,8 +158,12 @@ impl Log {
 
     /// Reclaims a segment, and says how much was written again for it.
     fn reclaim(&mut self, may_keep: bool) -> u64 {
-        let sealed = |shelf: Shelf| self.sealed[shelf as usize].len() as u64;
-        let from = self.policy.reclaims(sealed(Shelf::New), sealed(Shelf::Proven));
+        let stand = |shelf: Shelf| {
+            let sealed = &self.sealed[shelf as usize];
+            let age = sealed.front().map_or(0, |oldest| self.segments_opened - 1 - oldest.number);
+            Stand { size: sealed.len() as u64, age }
+        };
+        let from = self.policy.reclaims(stand(Shelf::New), stand(Shelf::Proven));
         let Some(segment) = self.sealed[from as usize].pop_front() else {
             unreachable!("a shelf that is reclaimed has sealed segments");
         };
@@ -167,15 +171,15 @@ impl Log {
         for hash in &segment.slices {
             // A slice that was filled anew since stands elsewhere by now.
             let Some(place) = self.index.get(hash).copied().filter(|place| place.segment == segment.number) else { continue };
-            let Some(hits) = self.policy.keeps(*hash, from, place.hits, charged(place.bytes), may_keep) else { continue };
-            if self.room(Shelf::Proven, charged(place.bytes)).is_none() {
+            let Some((to, hits)) = self.policy.keeps(*hash, from, place.hits, charged(place.bytes), may_keep) else { continue };
+            if self.room(to, charged(place.bytes)).is_none() {
                 if self.free() == 0 {
                     continue;
                 }
-                self.close(Shelf::Proven);
-                self.open_segment(Shelf::Proven);
+                self.close(to);
+                self.open_segment(to);
             }
-            self.append(Shelf::Proven, Piece { hash: *hash, bytes: place.bytes }, hits);
+            self.append(to, Piece { hash: *hash, bytes: place.bytes }, hits);
             again += charged(place.bytes);
         }
         self.leaving.push_back(segment);

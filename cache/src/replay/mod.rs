@@ -19,7 +19,7 @@ use foyer_memory::{Cache, CacheBuilder, EvictionConfig};
 use serde::Serialize;
 
 use crate::{disk::Cut, memory::Policy, slab::record_bytes};
-use log::Log;
+pub(crate) use log::Log;
 
 /// The tiers of a cache to be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,9 +45,9 @@ impl Tiers {
 
 /// A request's slices as they are known in all of this module.
 #[derive(Debug, Clone, Copy)]
-struct Piece {
-    hash: u64,
-    bytes: u64,
+pub(crate) struct Piece {
+    pub(crate) hash: u64,
+    pub(crate) bytes: u64,
 }
 
 /// Cuts a request into slices.

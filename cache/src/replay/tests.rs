@@ -175,14 +175,14 @@ fn beside_the_best(bytes: u64, objects: &[u64]) -> (f64, f64, f64) {
     (best, percent(ours) - best, ours.write_amplification().expect("something is written"))
 }
 
-/// On a device of 150 segments. Three that are open or free and what is left over at the ends of segments are 3 % of it, and cost about half a percentage
-/// point; they are nothing to a device of a thousand segments.
+/// On a device of 150 segments. The first way is LRU, and finding out that another is better takes a part of so short a trace.
 #[test]
 fn the_ssd_keeps_nearly_what_the_best_of_all_policies_keeps_whatever_the_traffic() {
     for (name, objects) in (Traffic { scale: 1 }).kinds() {
         let (best, more, amplification) = beside_the_best(150 * MIB, &objects);
         assert!(more >= -1.0, "{name}: {more:+.2} from {best:.2}");
-        assert!(amplification <= 1.5, "{name}: {amplification:.2}");
+        // A half for what is admitted, and a tenth for what is asked for.
+        assert!(amplification <= 1.5 + 0.1 * 100.0 / (100.0 - best - more), "{name}: {amplification:.2}");
     }
 }
 
@@ -214,12 +214,12 @@ fn the_same_requests_have_the_same_outcome_on_every_machine() {
         requests: 60_000,
         bytes: 789_833_571,
         bytes_ram: 282_255_100,
-        bytes_ssd: 107_723_378,
+        bytes_ssd: 103_627_436,
         objects_ram: 20_586,
-        objects_hit: 28_885,
-        bytes_offered: 588_935_168,
-        bytes_admitted: 588_935_168,
-        bytes_rewritten: 49_360_896,
+        objects_hit: 28_561,
+        bytes_offered: 595_054_592,
+        bytes_admitted: 595_054_592,
+        bytes_rewritten: 61_636_608,
     };
     assert_eq!(outcome, expected);
 }

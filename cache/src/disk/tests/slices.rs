@@ -77,8 +77,8 @@ async fn what_is_still_wanted_outlasts_a_flood_and_writes_stay_bounded(io: IoCho
     assert!(stats.evictions > 40 * SLICES_PER_SEGMENT && stats.reinsertions >= 3, "{stats:?}");
     let amplification = stats.write_amplification().expect("something was written");
     assert!((1.0..1.5).contains(&amplification), "{amplification}");
-    // What is leaving is there until it is written over.
-    assert!(stats.slices <= 16 * SLICES_PER_SEGMENT && stats.slices >= 13 * SLICES_PER_SEGMENT, "{}", stats.slices);
+    // What is leaving is there until it is written over, so only the segment that is being written is not full.
+    assert!(stats.slices <= 16 * SLICES_PER_SEGMENT && stats.slices >= 14 * SLICES_PER_SEGMENT, "{}", stats.slices);
     assert_eq!(stats.rejected, 0);
 }
 
