@@ -23,6 +23,7 @@ mod comebacks;
 mod faults;
 mod kill;
 mod million;
+mod modelled;
 mod slices;
 
 use std::path::PathBuf;
