@@ -18,6 +18,8 @@ by_both_drivers! {
     another_caches_device_begins_anew
     what_does_not_fit_is_counted_by_reason
     a_purge_that_was_never_written_down_does_not_take_the_next_ones_number
+    what_was_closed_can_be_opened_at_once_and_does_nothing_any_more
+    what_cannot_be_opened_holds_nothing
 }
 
 async fn what_was_written_is_read_whole_and_in_parts(io: IoChoice) {
@@ -280,4 +282,43 @@ async fn a_purge_that_was_never_written_down_does_not_take_the_next_ones_number(
     assert!(rig.has("/a", 0, ONE).await);
     rig.purges.add(Purge::Object("/a".into()));
     assert!(!rig.has("/a", 0, ONE).await, "learnt at 1, purged at 2");
+}
+
+async fn what_was_closed_can_be_opened_at_once_and_does_nothing_any_more(io: IoChoice) {
+    let mut rig = Rig::new(io, &[8]).await;
+    for n in 0..20 {
+        rig.offer(&format!("/{n}"), 0, ONE, false).await;
+    }
+    let former = rig.disk.take().expect("open");
+    let place = former.find("/0", 0);
+    former.close().await;
+    former.close().await;
+    rig.open().await.expect("nobody has it");
+    for n in 0..20 {
+        assert!(rig.has(&format!("/{n}"), 0, ONE).await, "closing waits for what was offered");
+    }
+    assert!(former.find("/0", 0).is_none() && !former.contains("/0", 0));
+    if let Some(place) = place {
+        let permit = rig.budget.try_acquire(SLICE, Priority::Viewer).expect("memory");
+        assert!(former.load("/0", 0, place, None, permit).await.is_none());
+    }
+    let late = former.note(&Note::Purge(Purge::All), 1, true).expect_err("the journal is another's");
+    assert!(late.to_string().contains("closed"), "{late}");
+    assert!(former.restore(&rig.path(0)).await.is_err_and(|error| error.contains("closed")));
+    let (slab, number) = (rig.full("/late", 0, ONE, 1).await, rig.purges.now());
+    let (generation, vouched_at) = (Arc::new(generation(ONE, 1)), SystemTime::now());
+    assert!(!former.offer(Offer { key: "/late".into(), index: 0, generation, vouched_at, number, slab, is_planned: false }));
+    former.close().await;
+    drop(former);
+    assert!(rig.has("/0", 0, ONE).await && rig.is_given_up(0).is_none());
+}
+
+async fn what_cannot_be_opened_holds_nothing(io: IoChoice) {
+    let mut rig = Rig::closed(io, &[8, 8]);
+    rig.config.devices[1].bytes = None;
+    assert!(rig.open().await.is_err_and(|error| error.to_string().contains("cannot be made")));
+    fs::write(rig.path(1), vec![0; 9 << 20]).expect("made");
+    rig.open().await.expect("opens at once");
+    rig.store("/a", ONE, false).await;
+    assert!(rig.has("/a", 0, ONE).await);
 }
