@@ -49,6 +49,11 @@ impl Secret {
         text.map(Self).ok_or(SecretFlaw::Characters)
     }
 
+    /// For whoever signs with it and does not send it.
+    pub fn in_clear(&self) -> &str {
+        &self.0
+    }
+
     /// The value of `Authorization` that presents it, marked so that it is not logged.
     pub fn bearer(&self) -> HeaderValue {
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0)).expect("a secret is visible ASCII");

@@ -16,17 +16,19 @@ impl TitleId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether `id` may name a title.
+    pub fn is_valid(id: &str) -> bool {
+        let safe = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        (1..=64).contains(&id.len()) && !id.starts_with('-') && id.bytes().all(safe)
+    }
 }
 
 impl FromStr for TitleId {
     type Err = TitleIdError;
 
     fn from_str(id: &str) -> Result<Self, TitleIdError> {
-        let safe = id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if id.is_empty() || id.len() > 64 || id.starts_with('-') || !safe {
-            return Err(TitleIdError);
-        }
-        Ok(Self(id.to_owned()))
+        if Self::is_valid(id) { Ok(Self(id.to_owned())) } else { Err(TitleIdError) }
     }
 }
 
