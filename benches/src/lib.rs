@@ -14,6 +14,7 @@ use std::{
 
 use wire::object::{Digest, Hasher};
 
+pub mod activity;
 pub mod control;
 pub mod placement;
 pub mod search;

@@ -1,10 +1,12 @@
 //! The HTTP API: a file per resource, one router that is also the source of `/openapi.json`, one shape for every error.
 
+mod activity;
 mod admission;
 mod arms;
 mod audit;
 mod caching;
 mod caller;
+mod discover;
 mod docs;
 mod extract;
 mod fleet;
@@ -14,6 +16,7 @@ mod me;
 mod operation;
 mod playback;
 mod problem;
+mod region;
 mod schema;
 mod search;
 mod timestamp;
@@ -26,6 +29,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use ::activity::Activity;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
@@ -39,6 +43,7 @@ use http::{
 };
 use parking_lot::RwLock;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::{
@@ -60,6 +65,7 @@ use crate::{
     catalogue::Entry,
     config::{AllowedOrigin, Proxies},
     db::Db,
+    discover::Discover,
     finder::Finder,
     fleet::Fleet,
     hot::Hot,
@@ -72,6 +78,7 @@ use crate::{
     steering::Steering,
     viewers::Ledger,
 };
+pub(crate) use activity::BATCHES_MAX;
 use caller::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use idempotency::Once;
 use idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_KEY_PATTERN, REPLAYED};
@@ -111,6 +118,11 @@ pub(crate) struct App {
     /// Writes that are done to their end, whether or not anyone still waits.
     pub(crate) writes: TaskTracker,
     pub(crate) metrics: Metrics,
+    /// What viewers do.
+    pub(crate) activity: Activity,
+    /// Whoever holds one of these receives and reads a batch of that.
+    pub(crate) batches: Semaphore,
+    pub(crate) discover: Discover,
     /// The description of the API, as `/openapi.json` gives it.
     pub(crate) openapi: Described,
     /// The same to be read.
@@ -160,6 +172,7 @@ impl App {
     tags(
         (name = "videos", description = "Titles: search, look up, publish, amend."),
         (name = "playback", description = "Signed URLs of a title's files on the edges that serve it best."),
+        (name = "discovery", description = "What viewers do, and what is found from it: trends, rows to watch next."),
         (name = "viewers", description = "What belongs to one viewer, whom her token names."),
         (name = "fleet", description = "Edges: registration, reports, state."),
         (name = "operation", description = "Keys, health, metrics, and this description.")
@@ -191,6 +204,10 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Described, docs::Page) {
         .routes(routes!(fleet::list))
         .routes(routes!(fleet::register, fleet::remove))
         .routes(routes!(fleet::report))
+        .routes(routes!(activity::send).layer(DefaultBodyLimit::max(activity::BATCH_BYTES_MAX)))
+        .routes(routes!(activity::quality))
+        .routes(routes!(discover::trending))
+        .routes(routes!(discover::recommendations))
         .routes(routes!(me::me))
         .routes(routes!(audit::read))
         .routes(routes!(operation::keys))

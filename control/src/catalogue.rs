@@ -337,6 +337,12 @@ pub(crate) mod tests {
 
     use super::*;
 
+    /// What lists show of such a title.
+    pub(crate) fn summary(id: &str) -> Summary {
+        let Title { id, title, description, cast, rating, genres, year, language, kind, duration_ms, .. } = title(id);
+        Summary { id, title, description, cast, rating, genres, year, language, kind, duration_ms, created_at_ms: 0, stamp: 0 }
+    }
+
     /// A small title: two video renditions and one of audio, three segments each.
     pub(crate) fn title(id: &str) -> Title {
         let rendition = |id: &str, media, codecs: &str, bits_per_second_peak| Rendition {

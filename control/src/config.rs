@@ -1,5 +1,6 @@
 //! What an operator writes in `control.toml`, and what the code trusts.
 
+mod activity;
 mod canary;
 mod history;
 mod identity;
@@ -9,6 +10,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use http::HeaderValue;
 use wire::config::{Document, Seconds};
 
+pub use self::activity::{BucketConfig, BucketUrl, NotABucketUrl};
 pub use crate::{
     canary::Config as CanaryConfig,
     limits::{Rate, Rates},
@@ -77,6 +79,10 @@ pub struct Config {
     pub search_timeout: Duration,
     /// Web origins whose scripts may call the API; none unless configured.
     pub allowed_origins: Vec<AllowedOrigin>,
+    /// How what viewers do is kept.
+    pub activity: ::activity::Config,
+    /// Where the lake's files go, if they do not stay on the machine.
+    pub lake_bucket: Option<BucketConfig>,
 }
 
 impl Config {
@@ -103,6 +109,7 @@ impl Config {
         let history = history::history(doc);
         let search_timeout = duration(doc, "search.timeout", Duration::from_millis(250), SEARCH_TIMEOUT);
         let allowed_origins = doc.list("cors.allowed_origins", AllowedOrigin::EXPECTED);
+        let (activity, lake_bucket) = activity::read(doc, state_dir.as_deref()).unzip();
         Some(Self {
             listen: listen?,
             state_dir: state_dir?.into(),
@@ -123,6 +130,8 @@ impl Config {
             history: history?,
             search_timeout: search_timeout?,
             allowed_origins,
+            activity: activity?,
+            lake_bucket: lake_bucket?,
         })
     }
 }

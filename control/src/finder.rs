@@ -143,7 +143,6 @@ impl Finder {
     }
 
     /// Takes how popular titles are: any scores, of which only the order counts. Until the first time all are the same.
-    #[cfg_attr(not(test), expect(dead_code, reason = "who counts popularity hands each snapshot over here"))]
     pub(crate) async fn set_popularity(&self, scores: Arc<HashMap<TitleId, f32>>) -> Result<(), JoinError> {
         *self.popularity.lock() = Arc::clone(&scores);
         let index = self.index();

@@ -1,14 +1,18 @@
 //! The control role: the catalogue, playback (ranked edges, signed URLs), the fleet, and the embedded player.
 //!
-//! Start at [`Control`]. Requests run `server → api → {catalogue, finder, playback, steering, fleet, viewers} → db`; the modules in braces
-//! know no HTTP, and only `db` knows SQL. Control never carries a byte of video, and reaches out to nobody but the server that
-//! has the keys of viewers' tokens, where one is configured.
+//! Start at [`Control`]. Requests run `server → api → {catalogue, finder, playback, steering, fleet, viewers, discover} → db`; the modules in braces
+//! know no HTTP, and only `db` knows SQL. What viewers do besides goes from `api` to the crate `activity`, whose threads run beside. Control
+//! never carries a byte of video, and reaches out to nobody but the server that has the keys of viewers' tokens and the bucket of the lake,
+//! where they are configured.
 
 mod api;
+mod bucket;
 mod canary;
 mod catalogue;
+mod client;
 pub mod config;
 mod db;
+mod discover;
 mod finder;
 mod fleet;
 mod hot;
@@ -34,25 +38,29 @@ use std::{
     time::Duration,
 };
 
+use activity::{Activity, Workers};
 use bytes::Bytes;
 use parking_lot::RwLock;
 use search::IndexError;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use wire::{
     secret::{Expected, Secret, SecretError},
     token::{KeyError, SigningKey},
 };
 
+pub use client::{BadAuthorities, ClientError};
 pub use config::Config;
 pub use db::{Backup, BackupError, BackupStep, DatabaseError, back_up};
 pub use identity::{fetch::FetchError, jwks::JwksError};
 
 use crate::{
-    api::{App, Once},
+    api::{App, BATCHES_MAX, Once},
+    bucket::{Bucket, Puts},
     canary::Canary,
-    config::{KeySource, OperatorConfig, OperatorName, Role, ViewersConfig},
+    config::{BucketConfig, KeySource, OperatorConfig, OperatorName, Role, ViewersConfig},
     db::{DATABASE, Db},
+    discover::Discover,
     finder::Finder,
     fleet::Fleet,
     hot::Hot,
@@ -86,6 +94,8 @@ pub struct Control {
     addr: SocketAddr,
     router: axum::Router,
     app: Arc<App>,
+    activity: Workers,
+    lake_bucket: Option<Arc<Bucket>>,
     audit_keep: Duration,
 }
 
@@ -101,6 +111,8 @@ impl Control {
         let db = Db::open(&database)?;
         let finder = Finder::open(state_dir.join(INDEX), config.search_timeout).await?;
         let edges = db.edges().await.map_err(|error| OpenError::Edges { path: database, reason: error.to_string() })?;
+        let lake_bucket = config.lake_bucket.as_ref().map(bucket).transpose()?;
+        let (activity, workers) = Activity::open(&config.activity)?;
         let listener = TcpListener::bind(config.listen).await.map_err(|source| OpenError::listen(config.listen, source))?;
         let addr = listener.local_addr().map_err(|source| OpenError::listen(config.listen, source))?;
 
@@ -127,11 +139,14 @@ impl Control {
             writes: TaskTracker::new(),
             ledger,
             metrics,
+            activity,
+            batches: Semaphore::new(BATCHES_MAX),
+            discover: Discover::default(),
             openapi,
             docs,
         });
         let router = api::service(router, Arc::clone(&app), &config.allowed_origins);
-        Ok(Self { listener, addr, router, app, audit_keep: config.audit_keep })
+        Ok(Self { listener, addr, router, app, activity: workers, lake_bucket, audit_keep: config.audit_keep })
     }
 
     /// Where it listens, with the real port when the configuration says 0.
@@ -141,7 +156,7 @@ impl Control {
 
     /// Serves until `stop`; then takes nobody new, finishes what it has for up to ten seconds, and returns. Once it is open
     /// nothing makes it fail: what goes wrong later is a problem of single requests.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), Infallible> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         tracing::info!(addr = %self.addr, "control serves");
         let background = TaskTracker::new();
         if let Some(viewers) = self.app.identity.viewers.clone() {
@@ -156,6 +171,19 @@ impl Control {
         background.spawn(housekeeping::run(Arc::clone(&self.app), self.audit_keep, stop.clone()));
         let (ledger, served) = (Arc::clone(&self.app.ledger), CancellationToken::new());
         let ledger = tokio::spawn(ledger.run(api::now_unix_ms, served.clone()));
+        background.spawn(discover::run(Arc::clone(&self.app), stop.clone()));
+        background.spawn(discover::rank(Arc::clone(&self.app), stop.clone()));
+        let puts = stop.child_token();
+        if let Some(bucket) = self.lake_bucket {
+            let (runtime, stop) = (Handle::current(), puts.clone());
+            self.activity.keep_lake_in(Box::new(Puts { bucket, runtime, stop }));
+        }
+        let activity = self.activity.start();
+        // Dropped before the thread is waited for that puts: it needs this runtime.
+        let _no_more_puts = puts.drop_guard();
+        if let Err(error) = &activity {
+            tracing::error!(%error, "what viewers do is not kept");
+        }
         server::serve(self.listener, self.router, stop).await;
         for tasks in [&self.app.writes, &background] {
             tasks.close();
@@ -167,6 +195,12 @@ impl Control {
         served.cancel();
         if let Err(error) = ledger.await {
             tracing::error!(%error, "what viewers did may wait in the journal for the next start");
+        }
+        // What was acknowledged is on disk; this is what need not be done again.
+        if let Ok(activity) = activity
+            && spawn_blocking(|| activity.stop()).await.is_err()
+        {
+            tracing::warn!("what viewers did was not folded to its end");
         }
         tracing::info!("control stopped");
         Ok(())
@@ -207,6 +241,12 @@ async fn recognising(config: &ViewersConfig) -> Result<Viewers, OpenError> {
         });
     }
     Ok(Viewers::new(config.rules.clone(), sources, config.refresh, config.tokens_remembered))
+}
+
+fn bucket(config: &BucketConfig) -> Result<Arc<Bucket>, OpenError> {
+    let file = &config.secret_key_file;
+    let secret = Secret::read(file, "lake.secret_key_file", fs::File::open(file))?;
+    Ok(Arc::new(Bucket::new(config, secret)?))
 }
 
 fn secret(path: &Path, key: &'static str) -> Result<Expected, SecretError> {
@@ -268,6 +308,12 @@ pub enum OpenError {
     /// There can be no search index, not even one in memory.
     #[error(transparent)]
     Search(#[from] IndexError),
+    /// What viewers do cannot be kept.
+    #[error(transparent)]
+    Activity(#[from] activity::OpenError),
+    /// Nobody can tell whether the lake's object store is who it says.
+    #[error("lake.ca_file: {0}")]
+    LakeAuthorities(#[from] BadAuthorities),
     /// The database opens, and the edges in it cannot be read.
     #[error("cannot read the edges in {}: {reason}", path.display())]
     Edges { path: PathBuf, reason: String },

@@ -1,5 +1,6 @@
 //! What Prometheus may ask of control. Labels are bounded: routes and methods are the router's, not the stranger's.
 
+mod activity;
 mod identity;
 mod resilience;
 mod search;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub(crate) use self::{identity::IdentityMetrics, search::SearchMetrics};
+pub(crate) use self::{activity::ActivityMetrics, identity::IdentityMetrics, search::SearchMetrics};
 
 use self::{
     identity::raise,
@@ -36,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) arms: ArmMetrics,
     resilience: ResilienceMetrics,
     pub(crate) search: SearchMetrics,
+    pub(crate) activity: ActivityMetrics,
 }
 
 /// What is counted elsewhere, as of now.
@@ -51,6 +53,10 @@ pub(crate) struct Now<'a> {
     /// What requests depend on.
     pub(crate) dependencies: &'a [&'a Dependency],
     pub(crate) search: State,
+    /// What viewers do.
+    pub(crate) activity: ::activity::Stats,
+    /// How many viewers are known to have watched what, and how many titles rows can fall back to.
+    pub(crate) known: (usize, usize),
 }
 
 impl Metrics {
@@ -84,7 +90,8 @@ impl Metrics {
         let viewers = viewers::Counters::register(&registry)?;
         let (arms, resilience) = (ArmMetrics::registered(&registry)?, ResilienceMetrics::registered(&registry)?);
         let search = SearchMetrics::registered(&registry)?;
-        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers, arms, resilience, search })
+        let activity = ActivityMetrics::registered(&registry)?;
+        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers, arms, resilience, search, activity })
     }
 
     /// Counts one answered request.
@@ -113,6 +120,7 @@ impl Metrics {
         self.identity.tokens(now.tokens);
         self.resilience.set(now.admission, now.dependencies);
         self.search.state(&now.search);
+        self.activity.set(&now.activity, now.known);
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }

@@ -162,6 +162,8 @@ fn config(folder: &Path) -> Config {
         history: HistoryConfig::default(),
         search_timeout: Duration::from_millis(250),
         allowed_origins: Vec::new(),
+        activity: activity::Config::new(folder.join("state/activity"), folder.join("state/activity/lake")),
+        lake_bucket: None,
     }
 }
 

@@ -102,6 +102,25 @@ impl FromRequestParts<Arc<App>> for MaybeViewer {
     }
 }
 
+/// Whoever may send what viewers do: a viewer, an operator who sends for others or, where control is open, anybody.
+pub(super) struct MaySend {
+    /// Whose it is, when it is a viewer's own.
+    pub(super) user: Option<UserId>,
+    /// Whether whoever sends may say whose each event is.
+    pub(super) is_relay: bool,
+}
+
+impl FromRequestParts<Arc<App>> for MaySend {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        match caller(parts) {
+            Caller::Operator(_) => operator(parts, Role::Operator).map(|_| Self { user: None, is_relay: true }),
+            _ => MaybeViewer::from_request_parts(parts, app).await.map(|MaybeViewer(user)| Self { user, is_relay: false }),
+        }
+    }
+}
+
 fn bad_token(bad: BadToken) -> Problem {
     let kind = if bad == BadToken::NoKeys { Kind::NoKeys } else { Kind::BadToken };
     Problem::new(kind, bad.to_string())

@@ -71,6 +71,8 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         titles,
         edges: &edges,
         hot: &[("titles", app.titles.counts())],
+        activity: app.activity.stats(),
+        known: (app.activity.users(), app.discover.overview().newest().count()),
         tokens: app.identity.viewers.as_ref().map_or((0, 0), |viewers| viewers.counts()),
         admission: &app.admission,
         dependencies: &[&app.db.dependencies()[..], &app.needs.all()[..]].concat(),

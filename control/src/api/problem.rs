@@ -1,5 +1,7 @@
 //! Problems: the one shape of every error (RFC 9457), and the table of what can go wrong.
 
+use std::io;
+
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -10,6 +12,7 @@ use http::{
 };
 use search::SearchError;
 use serde::Serialize;
+use tokio::task::JoinError;
 use utoipa::ToSchema;
 use wire::{object::PathError, token::SignError};
 
@@ -58,6 +61,7 @@ pub(super) enum Kind {
     NoEdge,
     NotKept,
     SearchBusy,
+    ActivityBehind,
     TooSlow,
     Overloaded,
     Unavailable,
@@ -276,6 +280,13 @@ const TABLE: &[About] = &[
         "Ask again after the time in Retry-After. GET /videos without parameters lists the newest titles and does not need search.",
     ),
     about(
+        Kind::ActivityBehind,
+        "activity-behind",
+        StatusCode::SERVICE_UNAVAILABLE,
+        "What viewers do cannot be taken now",
+        "Send the same again after the time in Retry-After: what was kept all the same is known by its ids. Viewing goes on without it.",
+    ),
+    about(
         Kind::TooSlow,
         "too-slow",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -371,6 +382,18 @@ impl From<NotFound> for Problem {
             NotFound::Busy => Self::new(Kind::SearchBusy, error.to_string()),
             NotFound::Other(_) | NotFound::Stopped(_) => Self::internal(&error),
         }
+    }
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl From<JoinError> for Problem {
+    fn from(error: JoinError) -> Self {
+        Self::internal(&error)
     }
 }
 

@@ -270,6 +270,7 @@ pub(super) async fn publish(
         false => app.db.put_title(title, now_ms, condition).await?,
     };
     app.titles.forget(&id);
+    app.discover.changed();
     match &put {
         Put::Taken(others) => {
             let others: Vec<String> = others.iter().map(TitleId::to_string).collect();
@@ -361,6 +362,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let removed = app.db.remove_title(id.clone(), condition(conditions)).await?;
     app.titles.forget(&id);
+    app.discover.changed();
     match removed {
         Removed::NotThere => Err(not_catalogued(&id)),
         Removed::Unwanted => Err(changed_meanwhile()),

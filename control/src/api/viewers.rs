@@ -16,6 +16,7 @@ use wire::title::TitleId;
 
 use super::{
     App,
+    activity::behind,
     caching::NO_STORE,
     extract::{Administers, Named, Params, Sent, Viewer},
     idempotency::NothingKept,
@@ -358,18 +359,7 @@ pub(super) async fn continue_watching(
     Params(params): Params<PageParams>,
 ) -> Result<Response, Problem> {
     let (after, limit) = params.checked()?;
-    let mut unfinished = Vec::new();
-    let mut videos = Videos::of(&app);
-    for view in app.ledger.stopped_lately(user, after, now_unix_ms()).await? {
-        let video = videos.find(&view.title).await?;
-        let Some(duration_ms) = video.duration_ms.filter(|duration_ms| !is_finished(view.position_ms, *duration_ms)) else {
-            continue;
-        };
-        unfinished.push((view, video, duration_ms));
-        if unfinished.len() > limit {
-            break;
-        }
-    }
+    let unfinished = unfinished(&app, user, after, limit).await?;
     let place = |(view, ..): &(View, _, _)| Place { ms: view.last_ms, title: view.title.clone() };
     let (unfinished, next_cursor) = page(unfinished, limit, place);
     let videos = unfinished.into_iter().map(|(view, video, duration_ms)| Unfinished {
@@ -380,6 +370,34 @@ pub(super) async fn continue_watching(
         device: view.device.map(|device| device.to_string()),
     });
     Ok(personal(ContinuePage { videos: videos.collect(), next_cursor }))
+}
+
+/// What she can go on with after a place: where, what, and how long that plays. One more than `limit`, if there are so many.
+async fn unfinished(
+    app: &App,
+    user: UserId,
+    after: Option<Place>,
+    limit: usize,
+) -> Result<Vec<(View, ListedVideo, u64)>, Problem> {
+    let mut unfinished = Vec::new();
+    let mut videos = Videos::of(app);
+    for view in app.ledger.stopped_lately(user, after, now_unix_ms()).await? {
+        let video = videos.find(&view.title).await?;
+        let Some(duration_ms) = video.duration_ms.filter(|duration_ms| !is_finished(view.position_ms, *duration_ms)) else {
+            continue;
+        };
+        unfinished.push((view, video, duration_ms));
+        if unfinished.len() > limit {
+            break;
+        }
+    }
+    Ok(unfinished)
+}
+
+/// The titles that she can go on with, the latest first.
+pub(super) async fn begun(app: &App, user: UserId, limit: usize) -> Result<Vec<TitleId>, Problem> {
+    let unfinished = unfinished(app, user, None, limit).await?;
+    Ok(unfinished.into_iter().take(limit).map(|(view, ..)| view.title).collect())
 }
 
 /// Takes a title off the list of what the viewer can go on with, until she watches it again.
@@ -531,7 +549,8 @@ pub(super) async fn likes(
 /// Forgets the viewer: positions, history, likes, all that is kept under her name.
 ///
 /// When this answers 204 nothing of it is left in control's files but a digest of her id, for 90 days, so that what players did before and
-/// send late is not taken. What she does afterwards is kept as anyone's.
+/// send late is not taken; and recommendations know nothing of her. Events that were sent to `/activity` stay in its log and its lake until they
+/// are as old as the operator keeps any: under a pseudonym, as all events do. What she does afterwards is kept as anyone's.
 #[utoipa::path(
     delete, path = "/me", tag = "viewers", operation_id = "forgetMe", security(("viewer" = [])),
     responses(
@@ -541,8 +560,15 @@ pub(super) async fn likes(
     )
 )]
 pub(super) async fn forget_me(State(app): State<Arc<App>>, Viewer(user): Viewer) -> Result<Response, Problem> {
-    app.ledger.forget(user, now_unix_ms()).await?;
+    forget_everywhere(&app, user).await?;
     Ok((Extension(NothingKept), StatusCode::NO_CONTENT).into_response())
+}
+
+/// Where one of the two cannot now, the other forgets all the same.
+async fn forget_everywhere(app: &App, user: UserId) -> Result<(), Problem> {
+    let activity = app.activity.forget(user.as_str()).await;
+    app.ledger.forget(user, now_unix_ms()).await?;
+    activity.map_err(behind)
 }
 
 /// All that is kept of a user.
@@ -556,6 +582,8 @@ pub(super) struct UserData {
     opinions: Vec<Rating>,
     /// What she took off the list of what she can go on with.
     hidden: Vec<Hidden>,
+    /// Titles that recommendations know her to have watched, begun or disliked of late.
+    known_titles: Vec<TitleIdText>,
 }
 
 /// What of a title was watched in one go.
@@ -602,6 +630,7 @@ pub(super) async fn export(State(app): State<Arc<App>>, _: Administers, Named(us
         views: views.into_iter().map(exported).collect(),
         opinions: marks.into_iter().filter(|mark| mark.opinion_ms > 0).map(Rating::from).collect(),
         hidden,
+        known_titles: app.activity.known_to(user.as_str()).into_iter().map(TitleIdText).collect(),
     }))
 }
 
@@ -621,6 +650,6 @@ pub(super) async fn forget(
     _: Administers,
     Named(user): Named<UserId>,
 ) -> Result<StatusCode, Problem> {
-    app.ledger.forget(user, now_unix_ms()).await?;
+    forget_everywhere(&app, user).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,5 +1,6 @@
 //! Control as its callers see it: real HTTP to a real control on a free port, and every answer held against `/openapi.json`.
 
+mod activity;
 mod conditions;
 mod description;
 mod fleet;
@@ -7,6 +8,7 @@ mod idempotency;
 mod issuer;
 mod keys;
 mod killed;
+mod lake;
 mod limits;
 mod operation;
 mod operators;

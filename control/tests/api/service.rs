@@ -68,6 +68,12 @@ pub(crate) fn config(dir: &Path) -> Config {
         // The same for a search.
         search_timeout: Duration::from_secs(600),
         allowed_origins: vec!["https://app.example".parse().unwrap()],
+        // No test fails because the machine is slow.
+        activity: activity::Config {
+            ack_timeout: Duration::from_secs(60),
+            ..activity::Config::new(dir.join("state/activity"), dir.join("state/activity/lake"))
+        },
+        lake_bucket: None,
     }
 }
 

@@ -406,7 +406,7 @@ async fn admins_hand_out_all_that_is_kept_of_a_user() {
     assert_eq!((&data["opinions"][0]["videoId"], &data["opinions"][0]["opinion"]), (&json!("one"), &json!("DISLIKE")));
     assert_eq!((data["hidden"].as_array().unwrap().len(), &data["hidden"][0]["videoId"]), (1, &json!("two")));
     let empty = export("/users/nobody", OPERATOR).await.json();
-    assert_eq!(empty, json!({ "user": "nobody", "views": [], "opinions": [], "hidden": [] }));
+    assert_eq!(empty, json!({ "user": "nobody", "views": [], "opinions": [], "hidden": [], "knownTitles": [] }));
     assert_eq!(export("/users/alice%2Fkids", LOOKER).await.status, StatusCode::FORBIDDEN);
     assert_eq!(export("/users/alice%2Fkids", &stage.key.token(&claims("alice"))).await.status, StatusCode::UNAUTHORIZED);
     assert_eq!(export("/users/a%20b", OPERATOR).await.status, StatusCode::BAD_REQUEST);
