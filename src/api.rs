@@ -1,10 +1,10 @@
 //! Control's API, as operators' commands and the demo's player use it: plain HTTP/1.1, JSON.
 
-use std::time::Duration;
+use std::{fmt::Write as _, fs::File, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -13,10 +13,15 @@ use hyper_util::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use wire::secret::Secret;
 
+use crate::cli::{Misuse, operator::OperatorArgs};
+
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How long one exchange may take.
 const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How often a read that came too soon for control's limits (429) is asked again, and the longest wait for it.
+const WAITS_MAX: u32 = 10;
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A control plane, and the secret that opens it.
 pub(crate) struct Api {
@@ -39,26 +44,63 @@ impl Api {
         Ok(Self { client, base, secret: secret.bearer() })
     }
 
+    /// The control that an operator means. Nothing is sent yet.
+    pub(crate) fn of(OperatorArgs { control, token_file }: &OperatorArgs) -> anyhow::Result<Self> {
+        let secret = Secret::read(token_file, "--token-file", File::open(token_file))?;
+        Self::new(control, &secret).map_err(|error| Misuse(format!("--control: {error:#}")).into())
+    }
+
     /// The JSON at `path`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let body = self.exchange(Method::GET, path, Bytes::new()).await?;
-        serde_json::from_slice(&body).with_context(|| format!("control's answer to GET {path} is not understood"))
+        let mut waits = 0;
+        loop {
+            let answer = self.exchange(Method::GET, path, None, Bytes::new()).await;
+            let refused = answer.as_ref().err().and_then(|error| error.downcast_ref::<Refused>());
+            match refused.and_then(|refused| refused.ask_again_in) {
+                Some(pause) if waits < WAITS_MAX => tokio::time::sleep(pause).await,
+                _ => return understood(answer?.body(), "GET", path),
+            }
+            waits += 1;
+        }
     }
 
     /// Sends JSON to `path`.
     pub(crate) async fn put(&self, path: &str, value: &impl Serialize) -> anyhow::Result<()> {
-        self.exchange(Method::PUT, path, serde_json::to_vec(value)?.into()).await.map(drop)
+        self.exchange(Method::PUT, path, None, serde_json::to_vec(value)?.into()).await.map(drop)
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    /// Sends JSON to `path`, where nothing may be yet unless `replace`. Comes back with what is there now, and whether it is new.
+    pub(crate) async fn publish<T: DeserializeOwned>(&self, path: &str, json: Bytes, replace: bool) -> anyhow::Result<(T, bool)> {
+        // RFC 9110 §13.1.2: "If-None-Match can also be used with a value of "*" to prevent an unsafe request method […] from
+        // inadvertently modifying an existing representation".
+        let condition = (!replace).then_some((header::IF_NONE_MATCH, HeaderValue::from_static("*")));
+        let answer = self.exchange(Method::PUT, path, condition, json).await?;
+        Ok((understood(answer.body(), "PUT", path)?, answer.status() == StatusCode::CREATED))
+    }
+
+    /// Has control forget what is at `path`.
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
+        self.exchange(Method::DELETE, path, None, Bytes::new()).await.map(drop)
+    }
+
+    /// An answer that is a success.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        condition: Option<(HeaderName, HeaderValue)>,
+        body: Bytes,
+    ) -> anyhow::Result<Response<Bytes>> {
         let Self { base, secret, .. } = self;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(&method)
             .uri(format!("{base}{path}"))
             .header(header::AUTHORIZATION, secret)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .with_context(|| format!("{base}{path} is not a URL"))?;
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
+        let request = request.body(Full::new(body)).with_context(|| format!("{base}{path} is not a URL"))?;
         let exchange = async {
             let (head, body) = self.client.request(request).await?.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow!(error))?;
@@ -69,10 +111,34 @@ impl Api {
             Err(_) => bail!("control at {base} does not answer in {} s", EXCHANGE_TIME_MAX.as_secs()),
         };
         if !answer.status().is_success() {
-            bail!("control answers {} to {method} {path}{}", answer.status(), reason(answer.body()));
+            let (status, asked) = (answer.status(), format!("{method} {path}"));
+            let ask_again_in = if status == StatusCode::TOO_MANY_REQUESTS { pause(answer.headers()) } else { None };
+            return Err(Refused { status, asked, reason: reason(answer.body()), ask_again_in }.into());
         }
-        Ok(answer.into_body())
+        Ok(answer)
     }
+}
+
+/// Control does not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("control answers {status} to {asked}{reason}")]
+pub(crate) struct Refused {
+    pub(crate) status: StatusCode,
+    asked: String,
+    /// ": " and control's words, or nothing.
+    reason: String,
+    /// Of one that came too soon.
+    ask_again_in: Option<Duration>,
+}
+
+/// `Retry-After` (RFC 9110 §10.2.3) in seconds, where it is worth waiting.
+fn pause(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds)).filter(|pause| *pause <= WAIT_MAX)
+}
+
+fn understood<T: DeserializeOwned>(body: &[u8], method: &str, path: &str) -> anyhow::Result<T> {
+    serde_json::from_slice(body).with_context(|| format!("control's answer to {method} {path} is not understood"))
 }
 
 /// What a problem document (RFC 9457) says.
@@ -86,6 +152,19 @@ fn reason(body: &[u8]) -> String {
         Ok(Problem { title, detail }) => detail.or(title).map_or_else(String::new, |said| format!(": {said}")),
         Err(_) => String::new(),
     }
+}
+
+/// `text` as one segment of a path, or one value of a query, whatever is in it: all but unreserved characters are escaped (RFC 3986 §2.1,
+/// §2.3).
+pub(crate) fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            true => escaped.push(char::from(byte)),
+            false => write!(escaped, "%{byte:02X}").expect("a String takes all"),
+        }
+    }
+    escaped
 }
 
 /// `GET /videos/{id}/playback`, as far as a player needs it here.
@@ -118,4 +197,23 @@ pub(crate) struct Fleet {
 pub(crate) struct FleetEdge {
     pub(crate) edge: String,
     pub(crate) report: Option<wire::report::Report>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_in_an_id_it_stays_one_segment() {
+        assert_eq!(escaped("edge-a.1_~"), "edge-a.1_~");
+        assert_eq!(escaped("a%20b!x/kids"), "a%2520b%21x%2Fkids");
+        assert_eq!(escaped("?ö&="), "%3F%C3%B6%26%3D");
+    }
+
+    #[test]
+    fn a_problem_is_told_in_its_own_words_and_what_is_none_is_not() {
+        assert_eq!(reason(br#"{"title":"Kind","detail":"this one","status":404}"#), ": this one");
+        assert_eq!(reason(br#"{"title":"Kind","status":404}"#), ": Kind");
+        assert_eq!(reason(b"<html>"), "");
+    }
 }

@@ -1,5 +1,10 @@
 //! What can be typed. Each subcommand explains itself and shows an example; what the words mean is the commands' business.
 
+pub(crate) mod catalog;
+pub(crate) mod edges;
+pub(crate) mod operator;
+pub(crate) mod user_data;
+
 use std::{net::IpAddr, path::PathBuf};
 
 use cache::Policy;
@@ -13,6 +18,11 @@ use wire::{
     token::Algorithm,
 };
 
+use self::{
+    catalog::{CATALOG, CatalogArgs},
+    edges::{EDGE, EdgeArgs},
+    user_data::{USER_DATA, UserDataArgs},
+};
 use crate::config::Role;
 
 /// The arguments contradict each other in a way that clap does not see. Exit code 2.
@@ -46,9 +56,10 @@ pub(crate) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run an edge: serves players over HTTP/3, HTTP/2 and HTTP/1.1 from its cache, which it fills from the origin
-    #[command(after_help = EDGE)]
-    Edge(RoleArgs),
+    /// Run an edge: serves players over HTTP/3, HTTP/2 and HTTP/1.1 from its cache, which it fills from the origin; or ask control
+    /// about its edges
+    #[command(after_help = EDGE, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Edge(EdgeArgs),
     /// Run an origin: keeps titles and serves them to edges
     #[command(after_help = ORIGIN)]
     Origin(RoleArgs),
@@ -76,25 +87,24 @@ pub(crate) enum Command {
     /// Look into the cache of a running edge, purge from it, check and restore its devices
     #[command(after_help = CACHE)]
     Cache(CacheArgs),
+    /// List, show, publish and remove titles of control's catalogue
+    #[command(after_help = CATALOG)]
+    Catalog(CatalogArgs),
+    /// Show or forget what control keeps of a user
+    #[command(after_help = USER_DATA)]
+    UserData(UserDataArgs),
 }
 
 impl Command {
     /// Roles tell what they do; commands are quiet unless something is wrong.
     pub(crate) fn log_level(&self) -> Level {
         match self {
-            Self::Control(ControlArgs { command: Some(_), .. }) => Level::WARN,
+            Self::Control(ControlArgs { command: Some(_), .. }) | Self::Edge(EdgeArgs { command: Some(_), .. }) => Level::WARN,
             Self::Edge(_) | Self::Origin(_) | Self::Control(_) => Level::INFO,
             _ => Level::WARN,
         }
     }
 }
-
-const EDGE: &str = "\
-Example:
-  larder check edge.toml && larder edge --config edge.toml
-
-SIGTERM or Ctrl-C drains: what is being sent is finished, nothing new is taken, exit code 0.
-SIGHUP reads certificate and key anew. A commented sample of the file is config/edge.toml.";
 
 const ORIGIN: &str = "\
 Example:

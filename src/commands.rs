@@ -8,6 +8,7 @@ macro_rules! say {
 }
 
 mod cache;
+mod catalog;
 mod check;
 mod control;
 mod demo;
@@ -17,11 +18,14 @@ mod ingest;
 mod origin;
 mod replay;
 mod sign;
+mod user_data;
 
-use anyhow::Context as _;
+use std::io::{IsTerminal as _, Write as _, stderr, stdin};
+
+use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
-use crate::cli::Command;
+use crate::cli::{Command, Misuse};
 
 /// Threads for what waits on sockets and files besides the edge's workers, which are threads of their own.
 const THREADS: usize = 2;
@@ -41,6 +45,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Command::Sign(args) => sign::run(&args),
             Command::Fetch(args) => fetch::run(args).await,
             Command::Cache(args) => cache::run(args).await,
+            Command::Catalog(args) => catalog::run(args).await,
+            Command::UserData(args) => user_data::run(args).await,
         }
     })
 }
@@ -48,5 +54,21 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 /// Prints one line of JSON on standard output.
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     say!("{}", serde_json::to_string(value)?);
+    Ok(())
+}
+
+/// Goes on only where `yes` was said: before, as --yes, or now, to `question`. `what` is done.
+fn confirm(yes: bool, what: &str, question: impl FnOnce() -> String) -> anyhow::Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !stdin().is_terminal() {
+        return Err(Misuse(format!("{what} needs --yes where nobody can be asked")).into());
+    }
+    eprint!("{} Type yes: ", question());
+    stderr().flush()?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    ensure!(answer.trim() == "yes", "nothing is changed");
     Ok(())
 }

@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod log;
 mod service;
+mod table;
 
 use std::process::ExitCode;
 

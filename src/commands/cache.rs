@@ -1,13 +1,11 @@
 //! `larder cache`: what an edge keeps and how its devices do, and what an operator tells it to forget, to check, to take back.
 
-use std::io::{IsTerminal as _, Write as _, stderr, stdin};
-
 use anyhow::{Context as _, anyhow, bail, ensure};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use wire::operate::{Purge, Restore, Step, Verified, What};
 
-use super::print_json;
+use super::{confirm, print_json};
 use crate::{
     admin::Admin,
     cli::{AdminArgs, CacheArgs, CacheCommand, CacheDevicesArgs, CachePurgeArgs, CacheStatArgs, CacheVerifyArgs, Misuse},
@@ -222,9 +220,9 @@ async fn purge(args: &CachePurgeArgs) -> anyhow::Result<()> {
     let mut purge: Vec<_> = what.chain(args.tag.iter().cloned().map(What::Tag)).collect();
     if args.all {
         purge.push(What::All);
-        if !args.yes && !is_sure()? {
-            bail!("nothing is purged");
-        }
+        confirm(args.yes, "--all", || {
+            "All that this edge holds will be fetched again from its origin. Purge everything?".into()
+        })?;
     }
     let Purge { purge } = admin(&args.admin).await?.post("/cache/purge", &Purge { purge }).await?;
     if args.json {
@@ -242,17 +240,6 @@ async fn purge(args: &CachePurgeArgs) -> anyhow::Result<()> {
         "It holds from the next request on, also for what is being filled now, and it is written down, so it outlasts a restart."
     );
     Ok(())
-}
-
-fn is_sure() -> anyhow::Result<bool> {
-    if !stdin().is_terminal() {
-        return Err(Misuse("--all needs --yes where nobody can be asked".into()).into());
-    }
-    eprint!("All that this edge holds will be fetched again from its origin. Purge everything? Type yes: ");
-    stderr().flush()?;
-    let mut answer = String::new();
-    stdin().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
 }
 
 async fn verify(args: CacheVerifyArgs) -> anyhow::Result<()> {

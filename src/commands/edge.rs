@@ -1,17 +1,37 @@
-//! `larder edge`.
+//! `larder edge`: the role; and with a subcommand, the edges that control knows.
 
-use anyhow::Context as _;
+use std::path::Path;
+
+use anyhow::{Context as _, anyhow};
 use edge::{Edge, config::Config};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::{confirm, print_json};
 use crate::{
-    cli::RoleArgs,
+    api::{Api, escaped},
+    cli::{
+        edges::{EdgeArgs, EdgeCommand, EdgeListArgs, EdgeRemoveArgs, EdgeShowArgs},
+        operator::OperatorArgs,
+    },
     config::{ConfigFile, Role},
     service,
+    table::{Table, ago, bytes, everything, facts, plain, words},
 };
 
-pub(super) async fn run(args: RoleArgs) -> anyhow::Result<()> {
-    let (config, _) = ConfigFile::open(&args.config, Some(Role::Edge))?.read(Config::read)?;
+pub(super) async fn run(args: EdgeArgs) -> anyhow::Result<()> {
+    match (args.command, args.config) {
+        (Some(EdgeCommand::List(args)), _) => list(&args).await,
+        (Some(EdgeCommand::Show(args)), _) => show(&args).await,
+        (Some(EdgeCommand::Remove(args)), _) => remove(&args).await,
+        (None, Some(config)) => serve(&config).await,
+        (None, None) => Err(anyhow!("clap asks for --config where there is no subcommand")),
+    }
+}
+
+async fn serve(file: &Path) -> anyhow::Result<()> {
+    let (config, _) = ConfigFile::open(file, Some(Role::Edge))?.read(Config::read)?;
     let edge = Edge::open(config).await.context("the edge cannot start")?;
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, addr = %edge.addr(), admin_addr = %edge.admin_addr(), "larder edge is ready");
@@ -22,4 +42,91 @@ pub(super) async fn run(args: RoleArgs) -> anyhow::Result<()> {
     };
     let stop = CancellationToken::new();
     service::run(edge.run(stop.clone()), stop, reload).await
+}
+
+/// `GET /fleet/edges`.
+#[derive(Deserialize)]
+struct Fleet {
+    edges: Vec<Value>,
+}
+
+async fn fleet(operator: &OperatorArgs) -> anyhow::Result<Vec<Value>> {
+    let Fleet { edges } = Api::of(operator)?.get("/fleet/edges").await?;
+    Ok(edges)
+}
+
+async fn list(args: &EdgeListArgs) -> anyhow::Result<()> {
+    let edges = fleet(&args.operator).await?;
+    if args.json {
+        return edges.iter().try_for_each(print_json);
+    }
+    let mut table = Table::new(["EDGE", "SITE", "HEALTH", "REPORTED", "LOAD", "CONNECTIONS", "SENT", "VERSION", "URL"]);
+    for edge in &edges {
+        let report = &edge["report"];
+        table.row([
+            words(&edge["edge"]),
+            words(&edge["site"]),
+            health(edge),
+            ago(&edge["reportAgeMs"]),
+            load(edge),
+            words(&report["connections"]),
+            bytes(&report["bytesSent"]),
+            words(&edge["version"]),
+            words(&edge["url"]),
+        ]);
+    }
+    if table.is_empty() {
+        say!("no edge is registered");
+    }
+    table.lines().iter().try_for_each(|line| {
+        say!("{line}");
+        anyhow::Ok(())
+    })
+}
+
+fn health(edge: &Value) -> String {
+    let drained = if edge["isDrained"] == true { ", drained" } else { "" };
+    format!("{}{drained}", words(&edge["health"]))
+}
+
+fn load(edge: &Value) -> String {
+    edge["loadPermille"].as_u64().map_or_else(String::new, |permille| format!("{:.1} %", permille as f64 / 10.0))
+}
+
+async fn show(args: &EdgeShowArgs) -> anyhow::Result<()> {
+    let edges = fleet(&args.operator).await?;
+    let edge = edges.iter().find(|edge| edge["edge"] == args.id.as_str());
+    let edge = edge.ok_or_else(|| anyhow!("no edge {:?} is registered; larder edge list shows those that are", args.id))?;
+    if args.json {
+        return print_json(edge);
+    }
+    say!("{}: {}", words(&edge["edge"]), health(edge));
+    let known = ["edge", "health", "isDrained", "reportAgeMs", "loadPermille", "report"];
+    let others = everything(edge).into_iter().filter(|(name, _)| !known.contains(&name.split('.').next().unwrap_or(name)));
+    let told = others.chain([("load".to_owned(), load(edge)), ("reported".to_owned(), ago(&edge["reportAgeMs"]))]);
+    for line in facts(told) {
+        say!("{line}");
+    }
+    match &edge["report"] {
+        Value::Null => say!("it has not reported since control started"),
+        report => {
+            say!("what it reported last, counted since it started:");
+            for line in facts(everything(report)) {
+                say!("{line}");
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn remove(args: &EdgeRemoveArgs) -> anyhow::Result<()> {
+    let id = plain(&args.id);
+    let api = Api::of(&args.operator)?;
+    confirm(args.yes, "removing an edge", || format!("Nobody will be sent to {id} any more. Have control forget it?"))?;
+    api.delete(&format!("/fleet/edges/{}", escaped(&args.id))).await?;
+    if args.json {
+        return print_json(&json!({ "removed": args.id }));
+    }
+    say!("{id} is forgotten. If it is alive after all, it registers again.");
+    Ok(())
 }

@@ -23,7 +23,7 @@ const SECRET: &str = "a-secret-that-only-a-test-knows";
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
-    err: String,
+    pub(crate) err: String,
 }
 
 impl Said {
@@ -43,13 +43,16 @@ impl Said {
     }
 }
 
-fn larder<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+pub(crate) fn larder<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.args(arguments).stdin(Stdio::null()).env_remove("LARDER_LOG");
+    command.args(arguments).stdin(Stdio::null());
+    for name in ["LARDER_LOG", "LARDER_CONTROL", "LARDER_TOKEN_FILE"] {
+        command.env_remove(name);
+    }
     command
 }
 
-fn said(command: &mut Command) -> Said {
+pub(crate) fn said(command: &mut Command) -> Said {
     let Output { status, stdout, stderr } = command.output().expect("the binary runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
     Said { code: status.code(), out: text(stdout), err: text(stderr) }

@@ -8,6 +8,7 @@ mod demo;
 mod described;
 mod foreign;
 mod once;
+mod operators;
 mod replay;
 mod slow_readers;
 mod ssd;
