@@ -384,6 +384,28 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// A rate of transmission: `"500Mbit/s"`, `"40Gbit/s"`; the units are powers of ten, as networks have them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BitsPerSecond(pub u64);
+
+/// Largest first.
+const RATE_UNITS: [(&str, u64); 4] =
+    [("Tbit/s", 1_000_000_000_000), ("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1_000)];
+
+impl FromStr for BitsPerSecond {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        with_unit(text, &RATE_UNITS).map(Self)
+    }
+}
+
+impl fmt::Display for BitsPerSecond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_unit(f, self.0, &RATE_UNITS)
+    }
+}
+
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Result<u64, UnitError> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -402,7 +424,7 @@ fn write_unit(f: &mut fmt::Formatter<'_>, number: u64, units: &[(&str, u64)]) ->
 
 /// Not a whole number with a unit that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a whole number with a unit (KiB, MiB, GiB, TiB; ms, s, m, h, d)")]
+#[error("not a whole number with a unit (KiB, MiB, GiB, TiB; ms, s, m, h, d; kbit/s, Mbit/s, Gbit/s, Tbit/s)")]
 pub struct UnitError;
 
 #[cfg(test)]
@@ -540,6 +562,11 @@ mod tests {
             assert_eq!(text.parse(), Ok(Seconds(Duration::from_millis(ms))));
             assert_eq!(Seconds(Duration::from_millis(ms)).to_string(), text);
         }
+        for (text, rate) in [("64kbit/s", 64_000), ("40Gbit/s", 40_000_000_000), ("2500Mbit/s", 2_500_000_000)] {
+            assert_eq!(text.parse(), Ok(BitsPerSecond(rate)));
+            assert_eq!(BitsPerSecond(rate).to_string(), text);
+        }
+        assert_eq!("40Gbps".parse::<BitsPerSecond>(), Err(UnitError));
         for text in ["", "MiB", "-1", "1.5GiB", "5 apples", "18446744073709551615TiB", "1gib"] {
             assert_eq!(text.parse::<Bytes>(), Err(UnitError), "{text}");
         }

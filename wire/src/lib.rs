@@ -3,6 +3,8 @@
 //! Every tier imports this crate and none imports another, so a shape that two tiers must agree on stands here once.
 
 pub mod config;
+pub mod content;
+pub mod lines;
 pub mod object;
 pub mod operate;
 pub mod placement;

@@ -4,6 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::object::{ObjectPath, PATH_BYTES_MAX};
+
+/// The longest tag, in bytes.
+const TAG_BYTES_MAX: usize = 1024;
+
 /// Forgets what the edge has of these (`POST /cache/purge`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +30,31 @@ pub enum What {
     /// Everything.
     All,
 }
+
+impl What {
+    /// Whether it can name anything.
+    pub fn check(&self) -> Result<(), NamesNothing> {
+        let wrong = |why: String| Err(NamesNothing(why));
+        match self {
+            Self::All => Ok(()),
+            Self::Object(path) => match ObjectPath::new(path.as_str()) {
+                Ok(_) => Ok(()),
+                Err(error) => wrong(format!("{path:?} names no object: {error}")),
+            },
+            Self::Prefix(prefix) if prefix.starts_with('/') && prefix.len() <= PATH_BYTES_MAX => Ok(()),
+            Self::Prefix(prefix) => {
+                wrong(format!("{prefix:?} begins no path: a prefix begins with a slash and has at most {PATH_BYTES_MAX} bytes"))
+            }
+            Self::Tag(tag) if !tag.is_empty() && tag.len() <= TAG_BYTES_MAX => Ok(()),
+            Self::Tag(_) => wrong(format!("a tag has 1 to {TAG_BYTES_MAX} bytes")),
+        }
+    }
+}
+
+/// What is to be purged names nothing; says why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NamesNothing(String);
 
 /// Takes a device back that was given up (`POST /cache/devices/restore`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +115,23 @@ mod tests {
             [r#"{}"#, r#"{"purge":["everything"]}"#, r#"{"purge":[],"more":1}"#, r#"{"purge":[{"object":"/a","tag":"b"}]}"#]
         {
             assert!(serde_json::from_str::<Purge>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_names_nothing_is_told_apart() {
+        let told = |what: What| what.check().map_err(|error| error.to_string());
+        for good in [What::Object("/a/1.m4s".into()), What::Prefix("/a/".into()), What::Tag("film".into()), What::All] {
+            assert_eq!(told(good), Ok(()));
+        }
+        assert_eq!(told(What::Object("a".into())), Err("\"a\" names no object: a path begins with a slash".into()));
+        for (bad, why) in [
+            (What::Object("/a/".into()), "\"/a/\" names no object: "),
+            (What::Prefix("a/".into()), "\"a/\" begins no path: "),
+            (What::Tag(String::new()), "a tag has "),
+            (What::Tag("x".repeat(1025)), "a tag has "),
+        ] {
+            assert!(told(bad).unwrap_err().starts_with(why), "{why}");
         }
     }
 }
