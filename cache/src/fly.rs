@@ -255,7 +255,8 @@ impl Landing {
         }
         let is_planned = self.errand == Errand::Plan;
         if !is_planned || self.flight.is_viewed() {
-            self.shared.memory.keep(known.id, self.flight.index, slab.clone());
+            let hash = self.shared.slice_hash(self.flight.slice());
+            self.shared.memory.keep(known.id, self.flight.index, hash, slab.clone());
         }
         if from == CameFrom::Source
             && let Some(ssd) = &self.shared.ssd

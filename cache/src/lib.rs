@@ -8,6 +8,7 @@
 //! hold and what fills are writing; a slice is fetched once however many wait; a fill belongs to no reader; what a purge covers is given to nobody
 //! who asks after it.
 
+mod content;
 mod counters;
 mod disk;
 mod error;
@@ -115,6 +116,8 @@ pub struct Cache(Arc<Shared>);
 
 struct Shared {
     config: Config,
+    /// See [`Cache::seed`].
+    seed: u64,
     budget: Arc<Budget>,
     purges: Arc<Purges>,
     objects: Objects,
@@ -181,7 +184,14 @@ impl Cache {
     fn assemble(config: Config, budget: Arc<Budget>, purges: Arc<Purges>, ssd: Option<Ssd>) -> Self {
         // The rest is for what fills write and for what readers still hold after it was evicted.
         let cached_bytes_max = config.slices_bytes() / 4 * 3;
+        let seed = match &ssd {
+            Some(Ssd::Engine(disk)) => disk.seed(),
+            #[cfg(test)]
+            Some(Ssd::Double(_)) => content::random_seed(),
+            None => content::random_seed(),
+        };
         Self(Arc::new(Shared {
+            seed,
             objects: Objects::new(config.objects_bytes(), purges.clone()),
             memory: Memory::new(config.policy, cached_bytes_max, config.slice_bytes),
             flights: Flights::new(purges.clone()),

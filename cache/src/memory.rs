@@ -1,6 +1,7 @@
 //! The RAM tier: which slices stay. The memory itself is the slab's and is counted by the budget.
 
 use std::{
+    collections::HashMap,
     fmt,
     str::FromStr,
     sync::{
@@ -11,6 +12,7 @@ use std::{
 
 use foyer_common::event::{Event, EventListener};
 use foyer_memory::{Cache, CacheBuilder, EvictionConfig, FifoConfig, LfuConfig, LruConfig, S3FifoConfig, SieveConfig};
+use parking_lot::Mutex;
 
 use crate::slab::Slab;
 
@@ -84,22 +86,41 @@ struct Key {
     index: u64,
 }
 
-/// Slices in RAM.
-pub(crate) struct Memory {
-    table: Cache<Key, Arc<Slab>>,
-    evictions: Arc<Evictions>,
+/// A slice, and the hash that it has outside of this run.
+#[derive(Clone)]
+struct Kept {
+    slab: Arc<Slab>,
+    hash: u64,
 }
 
+/// Slices in RAM.
+pub(crate) struct Memory {
+    table: Cache<Key, Kept>,
+    account: Arc<Account>,
+}
+
+/// What is in the table, and what left it. Nothing can be listed of the table itself.
 #[derive(Default)]
-struct Evictions(AtomicU64);
+struct Account {
+    evictions: AtomicU64,
+    /// How often a hash is there: for a moment also what is replaced.
+    held: Mutex<HashMap<u64, u32>>,
+}
 
-impl EventListener for Evictions {
+impl EventListener for Account {
     type Key = Key;
-    type Value = Arc<Slab>;
+    type Value = Kept;
 
-    fn on_leave(&self, reason: Event, _: &Key, _: &Arc<Slab>) {
+    fn on_leave(&self, reason: Event, _: &Key, kept: &Kept) {
         if matches!(reason, Event::Evict) {
-            self.0.fetch_add(1, Ordering::Relaxed);
+            self.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut held = self.held.lock();
+        if let Some(times) = held.get_mut(&kept.hash) {
+            *times -= 1;
+            if *times == 0 {
+                held.remove(&kept.hash);
+            }
         }
     }
 }
@@ -107,28 +128,36 @@ impl EventListener for Evictions {
 impl Memory {
     pub(crate) fn new(policy: Policy, bytes_max: u64, slice_bytes: usize) -> Self {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let evictions = Arc::new(Evictions::default());
+        let account = Arc::new(Account::default());
         let table = CacheBuilder::new(bytes_max)
             .with_name("ram")
             // Each shard has its share of the bytes, so a shard must hold many slices for the policy to mean anything.
             .with_shards((bytes_max / slice_bytes / 64).clamp(1, 16))
             .with_eviction_config(policy.eviction())
-            .with_weighter(|_: &Key, slab: &Arc<Slab>| slab.bytes_charged())
-            .with_event_listener(evictions.clone())
+            .with_weighter(|_: &Key, kept: &Kept| kept.slab.bytes_charged())
+            .with_event_listener(account.clone())
             .build();
-        Self { table, evictions }
+        Self { table, account }
     }
 
     pub(crate) fn slice(&self, generation: u64, index: u64) -> Option<Arc<Slab>> {
-        self.table.get(&Key { generation, index }).map(|entry| entry.value().clone())
+        self.table.get(&Key { generation, index }).map(|entry| entry.value().slab.clone())
     }
 
     pub(crate) fn contains(&self, generation: u64, index: u64) -> bool {
         self.table.contains(&Key { generation, index })
     }
 
-    pub(crate) fn keep(&self, generation: u64, index: u64, slab: Arc<Slab>) {
-        self.table.insert(Key { generation, index }, slab);
+    /// Keeps a slice; `hash` is what [`Self::hashes`] tells it by.
+    pub(crate) fn keep(&self, generation: u64, index: u64, hash: u64, slab: Arc<Slab>) {
+        // Before it is there: it may leave in the same moment.
+        *self.account.held.lock().entry(hash).or_default() += 1;
+        self.table.insert(Key { generation, index }, Kept { slab, hash });
+    }
+
+    /// The hashes of all slices that are kept now.
+    pub(crate) fn hashes(&self) -> Vec<u64> {
+        self.account.held.lock().keys().copied().collect()
     }
 
     #[cfg(test)]
@@ -141,6 +170,6 @@ impl Memory {
     }
 
     pub(crate) fn evictions(&self) -> u64 {
-        self.evictions.0.load(Ordering::Relaxed)
+        self.account.evictions.load(Ordering::Relaxed)
     }
 }

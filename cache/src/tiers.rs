@@ -63,7 +63,7 @@ impl Cache {
 }
 
 impl Shared {
-    fn disk(&self) -> Option<&Arc<Disk>> {
+    pub(crate) fn disk(&self) -> Option<&Arc<Disk>> {
         match &self.ssd {
             Some(Ssd::Engine(disk)) => Some(disk),
             #[cfg(test)]

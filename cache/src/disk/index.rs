@@ -119,6 +119,25 @@ impl Index {
         }
     }
 
+    /// Calls `each` with the hash of every slice that is filed. A table is left to others after every few thousand slots; what moves in it
+    /// meanwhile may be missed, or come twice.
+    pub(crate) fn hashes(&self, mut each: impl FnMut(u64)) {
+        const SLOTS_AT_ONCE: usize = 4096;
+        for shard in &self.shards {
+            let mut from = 0;
+            loop {
+                let table = shard.lock();
+                let slots = &table.slots[from.min(table.slots.len())..];
+                let at_once = &slots[..slots.len().min(SLOTS_AT_ONCE)];
+                at_once.iter().filter(|slot| slot.is_taken()).for_each(|slot| each(slot.hash));
+                if at_once.len() == slots.len() {
+                    break;
+                }
+                from += SLOTS_AT_ONCE;
+            }
+        }
+    }
+
     /// Slices.
     pub(crate) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().taken).sum()
@@ -282,6 +301,10 @@ mod tests {
             }
         }
         assert_eq!(index.len(), 1_000_000);
+        let (mut seen, mut sum) = (0, 0_u64);
+        index.hashes(|hash| (seen, sum) = (seen + 1, sum.wrapping_add(hash)));
+        let expected = (0..1_000_000_u64).fold(0_u64, |sum, n| sum.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        assert_eq!((seen, sum), (1_000_000, expected), "each is listed once");
         assert!(worst < 24.0, "{worst} bytes a slice");
     }
 
@@ -317,6 +340,12 @@ mod tests {
                 }
                 prop_assert_eq!(index.len(), model.len());
             }
+            let mut hashes = Vec::new();
+            index.hashes(|hash| hashes.push(hash));
+            hashes.sort_unstable();
+            let mut expected: Vec<_> = model.keys().copied().collect();
+            expected.sort_unstable();
+            prop_assert_eq!(hashes, expected);
             index.retain(|place| place.device() % 2 == 0);
             for (hash, place) in model {
                 prop_assert_eq!(index.place(hash), (place.device() % 2 == 0).then_some(place));

@@ -177,6 +177,16 @@ impl Disk {
         (0..NEAR_SLICES).any(|index| engine.is_found(Engine::hash_within(object, index))) || engine.far.may_have(object)
     }
 
+    /// What slices are filed under is seeded with it.
+    pub(crate) fn seed(&self) -> u64 {
+        self.engine.seed
+    }
+
+    /// Calls `each` with the hash of every slice that can be found. Not quickly: there are many.
+    pub(crate) fn hashes(&self, each: impl FnMut(u64)) {
+        self.engine.index.hashes(each);
+    }
+
     /// Reads the whole slice under `permit`, which must cover a whole slice. `None` if it is not there after all, is not what was
     /// expected (another validator or length, where `expected` is given), was purged, or cannot be read: then it is as if it had never been.
     pub(crate) async fn load(

@@ -3,6 +3,7 @@
 mod ahead;
 mod attempts;
 mod cold;
+mod content;
 pub(crate) mod disk;
 mod purging;
 mod ranges;
