@@ -11,10 +11,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use self::cache::Operator;
-use crate::metrics::Gauges;
+use crate::{
+    metrics::Gauges,
+    standing::{Outlook, Standing},
+};
 
 pub(crate) use self::cache::verified;
 
@@ -27,23 +30,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How an edge stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// It is up and takes viewers.
-    Ready,
-    /// It finishes what it has.
-    Draining,
-    /// It serves nobody any more.
-    Ended,
-}
-
 /// Answers operators until it is dropped.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    gauges: Arc<Gauges>,
-    standing: watch::Receiver<Standing>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, gauges: Arc<Gauges>, outlook: Outlook) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let operator = Arc::new(Operator::new(gauges.cache.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -57,11 +45,11 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        let (operator, gauges, standing) = (operator.clone(), gauges.clone(), standing.clone());
+        let (operator, gauges, outlook) = (operator.clone(), gauges.clone(), outlook.clone());
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| async {
                 let is_cache = request.uri().path().starts_with("/cache/");
-                let standing = *standing.borrow();
+                let standing = outlook.clone().now();
                 Ok::<_, Infallible>(if is_cache { operator.answer(request).await } else { answer(&request, &gauges, standing) })
             });
             let connection = http1::Builder::new()
@@ -86,6 +74,7 @@ fn answer<B>(request: &Request<B>, gauges: &Gauges, standing: Standing) -> Answe
         "/healthz" => text(StatusCode::OK, "alive\n"),
         "/readyz" => match standing {
             Standing::Ready => text(StatusCode::OK, "ready\n"),
+            Standing::Drained => text(StatusCode::SERVICE_UNAVAILABLE, "drained: an operator has control send nobody here\n"),
             Standing::Draining => {
                 text(StatusCode::SERVICE_UNAVAILABLE, "draining: what is being sent is finished, nobody new is taken\n")
             }

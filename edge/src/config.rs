@@ -4,7 +4,11 @@ use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, str::FromStr, 
 
 use ::http::{Uri, uri::Scheme};
 use cache::{DeviceConfig, DiskConfig, IoChoice, Policy, Rules};
-use wire::config::{Bytes, Document, Seconds};
+use ipnet::IpNet;
+use wire::{
+    config::{BitsPerSecond, Bytes, Document, Seconds},
+    report::PREFIXES_MAX,
+};
 
 use crate::http::Limits;
 
@@ -30,6 +34,10 @@ const DEVICE_TIMEOUT: (Duration, Duration) = (Duration::from_millis(100), Durati
 const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(3600));
 /// The bounds of `control.report_every`. Control forgets an edge that is silent for longer than a few seconds.
 const REPORT_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// The bounds of `control.content_every`.
+const CONTENT_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
+/// The bounds of `capacity`.
+const CAPACITY: (u64, u64) = (1_000_000, 100_000_000_000_000);
 /// The longest name of an edge or a site, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -46,6 +54,12 @@ pub struct Config {
     pub site: Name,
     /// Where players reach it, as control hands it out.
     pub public_url: HttpUrl,
+    /// The networks whose players its site serves first.
+    pub prefixes: Vec<IpNet>,
+    /// A file with more of them, one a line, which is read anew when it changes.
+    pub prefixes_file: Option<PathBuf>,
+    /// The most that it can send to players, in bits per second; measured unless given.
+    pub capacity_bits_per_second: Option<u64>,
     /// Serving threads, each with its own sockets.
     pub workers: NonZeroUsize,
     /// Its certificate.
@@ -116,8 +130,10 @@ pub struct Control {
     pub token_file: PathBuf,
     /// As [`Origin::ca_file`].
     pub ca_file: Option<PathBuf>,
-    /// The pause between two reports.
+    /// The longest pause between two reports; control may ask for a shorter one.
     pub report_every: Duration,
+    /// The shortest pause between two accounts of what it holds.
+    pub content_every: Duration,
 }
 
 const FILE: &str = "the path of a file";
@@ -133,6 +149,10 @@ impl Config {
         let name = doc.value("name", None, Name::EXPECTED);
         let site = doc.value("site", None, Name::EXPECTED);
         let public_url = public_url(doc);
+        let prefixes = prefixes(doc);
+        let prefixes_file =
+            doc.optional::<String>("prefixes_file", "the path of a file with prefixes, one a line").map(Into::into);
+        let capacity = capacity(doc);
         let workers = within(doc, "workers", cores, (1, WORKERS_MAX)).and_then(NonZeroUsize::new);
         let certificate_file = doc.value::<String>("tls.certificate_file", None, FILE);
         let key_file = doc.value::<String>("tls.key_file", None, FILE);
@@ -149,6 +169,9 @@ impl Config {
             name: name?,
             site: site?,
             public_url: public_url?,
+            prefixes,
+            prefixes_file,
+            capacity_bits_per_second: capacity?,
             workers: workers?,
             tls: TlsFiles { certificate_file: certificate_file?.into(), key_file: key_file?.into() },
             tokens: tokens?,
@@ -169,6 +192,25 @@ fn public_url(doc: &mut Document) -> Option<HttpUrl> {
         return None;
     }
     Some(url)
+}
+
+fn prefixes(doc: &mut Document) -> Vec<IpNet> {
+    let prefixes = doc.list::<IpNet>("prefixes", "a prefix such as \"203.0.113.0/24\" or \"2001:db8::/32\"");
+    if prefixes.len() > PREFIXES_MAX {
+        doc.problem("prefixes", format!("at most {PREFIXES_MAX} prefixes"));
+    }
+    prefixes
+}
+
+/// The outer `None` is a problem, the inner one is a capacity that is to be measured.
+fn capacity(doc: &mut Document) -> Option<Option<u64>> {
+    let Some(BitsPerSecond(capacity)) = doc.optional("capacity", "a rate such as 40Gbit/s") else { return Some(None) };
+    let (min, max) = CAPACITY;
+    if (min..=max).contains(&capacity) {
+        return Some(Some(capacity));
+    }
+    doc.problem("capacity", format!("a rate from {} to {}", BitsPerSecond(min), BitsPerSecond(max)));
+    None
 }
 
 fn tokens(doc: &mut Document) -> Option<Tokens> {
@@ -357,9 +399,11 @@ fn control(doc: &mut Document) -> Option<Option<Control>> {
     let token_file = doc.optional::<String>("control.token_file", "the path of a file with the secret of control's edges");
     let ca_file = doc.optional::<String>("control.ca_file", FILE).map(Into::into);
     let report_every = duration(doc, "control.report_every", Duration::from_secs(3), REPORT_EVERY);
+    let content_every = duration(doc, "control.content_every", Duration::from_secs(60), CONTENT_EVERY);
     match (url, token_file) {
         (Some(url), Some(token_file)) => {
-            Some(Some(Control { url, token_file: token_file.into(), ca_file, report_every: report_every? }))
+            let (report_every, content_every) = (report_every?, content_every?);
+            Some(Some(Control { url, token_file: token_file.into(), ca_file, report_every, content_every }))
         }
         (None, None) => Some(None),
         (url, _) => {

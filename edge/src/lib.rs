@@ -10,11 +10,13 @@ pub mod http;
 pub mod listener;
 mod metrics;
 mod parts;
+mod purge;
 mod refused;
 mod report;
 mod request;
 mod respond;
 mod serve;
+mod standing;
 pub mod tls;
 mod upstream;
 mod visit;
@@ -43,18 +45,19 @@ use wire::{
 };
 
 use crate::{
-    admin::Standing,
     config::Config,
     fill::Origin,
     http::Server,
     listener::{BindError, Sockets},
     metrics::{Gauges, Metrics},
-    report::Reporter,
+    report::{Prefixes, Reporter},
     respond::Responder,
     serve::{Renewer, Serving},
+    standing::{Outlook, Standing},
     tls::{Tls, TlsError},
 };
 
+pub use report::PrefixesError;
 pub use upstream::UpstreamConfigError;
 
 /// The longest file that keys are read from, in bytes.
@@ -72,6 +75,8 @@ pub struct Edge {
     admin: TcpListener,
     gauges: Arc<Gauges>,
     reporter: Option<Reporter>,
+    /// What control says about taking viewers.
+    drained: watch::Receiver<bool>,
 }
 
 /// Why an edge does not start.
@@ -126,6 +131,9 @@ pub enum OpenError {
     /// Control, as it is configured.
     #[error("control: {0}")]
     Control(#[source] UpstreamConfigError),
+    /// The file with the prefixes that it announces.
+    #[error("prefixes_file: {0}")]
+    Prefixes(#[from] PrefixesError),
 }
 
 impl Edge {
@@ -134,10 +142,9 @@ impl Edge {
         let tls = Tls::load(&config.tls.certificate_file, &config.tls.key_file)?;
         let verifier = verifier(&config.tokens)?;
         let origin = Arc::new(Origin::new(&config.origin).map_err(OpenError::Origin)?);
+        let (tell_drained, drained) = watch::channel(false);
         let reporter = match &config.control {
-            Some(control) => {
-                Some(Reporter::new(control, config.name.clone(), registration(&config)).map_err(OpenError::Control)?)
-            }
+            Some(control) => Some(reporter(&config, control, tell_drained)?),
             None => None,
         };
         let sockets = Sockets::bind(config.listen, config.workers.get())?;
@@ -155,7 +162,8 @@ impl Edge {
             metrics: metrics.clone(),
         };
         let protocols = Arc::default();
-        let gauges = Arc::new(Gauges { metrics, protocols: Arc::clone(&protocols), cache, origin });
+        let connections_max = config.limits.connections_max;
+        let gauges = Arc::new(Gauges { metrics, protocols: Arc::clone(&protocols), cache, origin, connections_max });
         Ok(Self {
             addr: sockets.addr(),
             admin_addr,
@@ -165,6 +173,7 @@ impl Edge {
             admin,
             gauges,
             reporter,
+            drained,
         })
     }
 
@@ -193,7 +202,7 @@ impl Edge {
         let (done, minded) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(mind(self.admin, self.gauges, self.reporter, seen));
+            runtime.block_on(mind(self.admin, self.gauges, self.reporter, Outlook::new(seen, self.drained)));
             let _ = done.send(());
         })?;
         let cache = self.serving.cache.clone();
@@ -214,22 +223,21 @@ impl Edge {
 }
 
 /// Minds everything but players, until the edge has ended and control knows.
-async fn mind(admin: TcpListener, gauges: Arc<Gauges>, reporter: Option<Reporter>, standing: watch::Receiver<Standing>) {
-    let mut end = standing.clone();
+async fn mind(admin: TcpListener, gauges: Arc<Gauges>, reporter: Option<Reporter>, outlook: Outlook) {
+    let mut end = outlook.clone();
     let last_word_max = if reporter.is_some() { LAST_WORD_MAX } else { Duration::ZERO };
     let ended = async {
-        // An error means that nobody runs the edge any more.
-        let _ = end.wait_for(|standing| *standing == Standing::Ended).await;
+        end.ended().await;
         sleep(last_word_max).await;
     };
     let told = async {
         match reporter {
-            Some(reporter) => reporter.run(&gauges, standing.clone()).await,
+            Some(reporter) => reporter.run(&gauges, outlook.clone()).await,
             None => std::future::pending().await,
         }
     };
     tokio::select! {
-        served = admin::serve(admin, gauges.clone(), standing.clone()) => tracing::error!(?served, "operators are not answered any more"),
+        served = admin::serve(admin, gauges.clone(), outlook.clone()) => tracing::error!(?served, "operators are not answered any more"),
         () = told => {}
         () = ended => {}
     }
@@ -276,12 +284,16 @@ fn read_text(file: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn registration(config: &Config) -> Registration {
-    Registration {
+fn reporter(config: &Config, control: &config::Control, drained: watch::Sender<bool>) -> Result<Reporter, OpenError> {
+    let prefixes = Prefixes::open(config.prefixes.clone(), config.prefixes_file.clone())?;
+    let registration = Registration {
         site: config.site.to_string(),
         url: config.public_url.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
+        prefixes: Vec::new(),
+    };
+    let capacity = config.capacity_bits_per_second;
+    Reporter::new(control, config.name.clone(), registration, prefixes, capacity, drained).map_err(OpenError::Control)
 }
 
 fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {

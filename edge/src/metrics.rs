@@ -124,6 +124,8 @@ pub(crate) struct Gauges {
     pub(crate) protocols: Arc<Counters>,
     pub(crate) cache: Cache,
     pub(crate) origin: Arc<Origin>,
+    /// Connections that may be open at once.
+    pub(crate) connections_max: u64,
 }
 
 impl Gauges {
@@ -221,11 +223,31 @@ impl Gauges {
         )?;
         for (name, help, count) in [
             ("larder_edge_cache_hits_total", "Slices that were in RAM when they were wanted.", stats.hits),
-            ("larder_edge_cache_misses_total", "Slices that were not in RAM when they were wanted.", stats.misses),
+            ("larder_edge_cache_ssd_hits_total", "Slices that were on SSD when they were wanted, and were read.", stats.ssd_hits),
+            ("larder_edge_cache_misses_total", "Slices that were in neither when they were wanted.", stats.misses),
             ("larder_edge_cache_collapsed_total", "Misses that waited for a fill already under way.", stats.collapsed),
             ("larder_edge_cache_fills_total", "Fills started.", stats.fills),
             ("larder_edge_cache_fill_failures_total", "Fills that failed.", stats.fill_failures),
+            ("larder_edge_cache_attempts_total", "Times that the origin was asked for a fill.", stats.attempts),
+            (
+                "larder_edge_cache_stalls_total",
+                "Attempts that were cut because too little came of them while a player waited.",
+                stats.stalls,
+            ),
+            ("larder_edge_cache_abandoned_total", "Fills that ended early because no player waited any more.", stats.abandoned),
             ("larder_edge_cache_busy_total", "Fills refused because no memory came free in time.", stats.refused_busy),
+            ("larder_edge_cache_plans_refused_total", "Slices of plans not fetched for want of memory.", stats.refused_plans),
+            (
+                "larder_edge_cache_read_ahead_refused_total",
+                "Slices not fetched ahead for want of memory.",
+                stats.refused_speculation,
+            ),
+            ("larder_edge_cache_read_ahead_total", "Slices that were fetched ahead of a player.", stats.read_ahead_started),
+            (
+                "larder_edge_cache_read_ahead_used_total",
+                "Of the slices fetched ahead, those that the same player came to.",
+                stats.read_ahead_used,
+            ),
             ("larder_edge_cache_evictions_total", "Slices that RAM gave up for others.", stats.evictions),
         ] {
             page.counter(name, help, count)?;

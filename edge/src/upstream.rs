@@ -1,4 +1,4 @@
-//! Connections to another tier: HTTP/1.1 over TCP or TLS, kept alive and used again.
+//! Connections to another tier: HTTP/1.1 over TCP or TLS, kept alive and used again; and HTTP/2, for an exchange that lasts.
 //!
 //! A connection is driven by a task on the runtime that opened it, and only requests of the same runtime use it: so a fill stays on the core of
 //! the viewer who started it, and a worker that ends takes no connection of another one with it. Knows no object and no report.
@@ -12,20 +12,29 @@ use std::{
 
 use ::http::{HeaderValue, Method, Request, Response, header, request};
 use bytes::Bytes;
+use http_body::Body;
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
-    client::conn::http1::{self, SendRequest},
+    client::conn::{
+        http1::{self, SendRequest},
+        http2,
+    },
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::{net::TcpStream, runtime, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    runtime,
+    time::timeout,
+};
 use tokio_rustls::TlsConnector;
 use wire::secret::{Secret, SecretError};
 
-use crate::config::HttpUrl;
+use crate::{config::HttpUrl, http::Protocol};
 
 /// Connections that wait for their next request, all runtimes together.
 const IDLE_MAX: usize = 128;
@@ -37,7 +46,7 @@ const READ_BUFFER_BYTES_MAX: usize = 128 << 10;
 /// Another tier.
 pub(crate) struct Upstream {
     url: HttpUrl,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<ClientConfig>>,
     patience: Duration,
     idle: Mutex<Vec<Idle>>,
 }
@@ -63,6 +72,8 @@ pub(crate) enum UpstreamError {
     Silent { authority: String, what: &'static str, after: Duration },
     #[error("the connection to {authority} broke: {reason}")]
     Broke { authority: String, reason: hyper::Error },
+    #[error("{authority} does not speak HTTP/2; a proxy before it must, on both sides")]
+    NoHttp2 { authority: String },
 }
 
 /// Why an upstream cannot be asked at all: the operator's to mend.
@@ -85,7 +96,7 @@ impl Upstream {
     /// One that is never waited for longer than `patience`: to connect, and to begin its answer. Certificates must come from an
     /// authority in `ca_file`, or from one of the public web's.
     pub(crate) fn new(url: HttpUrl, ca_file: Option<&Path>, patience: Duration) -> Result<Self, UpstreamConfigError> {
-        let tls = if url.is_https() { Some(TlsConnector::from(Arc::new(trust(ca_file)?))) } else { None };
+        let tls = if url.is_https() { Some(Arc::new(trust(ca_file)?)) } else { None };
         Ok(Self { url, tls, patience, idle: Mutex::default() })
     }
 
@@ -120,6 +131,34 @@ impl Upstream {
         Ok((answer, lease))
     }
 
+    /// Sends a request with a body that goes on while the answer comes, on a connection of its own: over TLS where HTTP/2 is agreed, or with prior
+    /// knowledge of it (RFC 9113 §3.3). The connection lasts as long as the exchange.
+    pub(crate) async fn exchange<B>(&self, path: &str, secret: &HeaderValue, body: B) -> Result<Response<Incoming>, UpstreamError>
+    where
+        B: Body<Data = Bytes, Error = std::convert::Infallible> + Send + Unpin + 'static,
+    {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}{path}", self.url))
+            .header(header::AUTHORIZATION, secret)
+            .header(header::CONTENT_TYPE, wire::report::MEDIA_TYPE);
+        let request = request.body(body).expect("a name is a path segment");
+        let failed = |reason| UpstreamError::Connect { authority: self.url.authority().to_owned(), reason };
+        let connecting = timeout(self.patience, self.stream(Some(Protocol::Http2)));
+        let connected = connecting.await.map_err(|_| self.silent("could not be connected to"))?;
+        let (stream, is_agreed) = connected.map_err(failed)?;
+        if !is_agreed {
+            return Err(UpstreamError::NoHttp2 { authority: self.url.authority().to_owned() });
+        }
+        let answering = async {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+            tokio::spawn(async { drop(connection.await) });
+            sender.send_request(request).await
+        };
+        let answer = timeout(self.patience, answering).await.map_err(|_| self.silent("gave no answer"))?;
+        answer.map_err(|reason| UpstreamError::Broke { authority: self.url.authority().to_owned(), reason })
+    }
+
     /// Keeps a connection whose answer was read to its end.
     pub(crate) fn keep(&self, lease: Lease) {
         let mut idle = self.idle.lock();
@@ -139,15 +178,24 @@ impl Upstream {
 
     async fn connect(&self) -> Result<Lease, UpstreamError> {
         let failed = |reason| UpstreamError::Connect { authority: self.url.authority().to_owned(), reason };
-        timeout(self.patience, self.handshake()).await.map_err(|_| self.silent("could not be connected to"))?.map_err(failed)
+        let handshake = async { start(self.stream(None).await?.0).await };
+        timeout(self.patience, handshake).await.map_err(|_| self.silent("could not be connected to"))?.map_err(failed)
     }
 
-    async fn handshake(&self) -> std::io::Result<Lease> {
+    /// A TCP connection, in TLS if the URL says so; there, `protocol` is asked for (RFC 7301). Also says whether it was agreed upon, or
+    /// need not be.
+    async fn stream(&self, protocol: Option<Protocol>) -> std::io::Result<(Box<dyn Stream>, bool)> {
         let tcp = TcpStream::connect((self.url.host(), self.url.port())).await?;
         tcp.set_nodelay(true)?;
-        let Some(tls) = &self.tls else { return start(tcp).await };
+        let Some(config) = &self.tls else { return Ok((Box::new(tcp), true)) };
+        let mut config = config.clone();
+        if let Some(protocol) = protocol {
+            Arc::make_mut(&mut config).alpn_protocols = vec![protocol.alpn().into()];
+        }
         let name = ServerName::try_from(self.url.host().to_owned()).map_err(std::io::Error::other)?;
-        start(tls.connect(name, tcp).await?).await
+        let tls = TlsConnector::from(config).connect(name, tcp).await?;
+        let is_agreed = protocol.is_none_or(|protocol| tls.get_ref().1.alpn_protocol() == Some(protocol.alpn().as_bytes()));
+        Ok((Box::new(tls), is_agreed))
     }
 
     async fn attempt(&self, lease: &mut Lease, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, UpstreamError> {
@@ -164,10 +212,12 @@ impl Upstream {
     }
 }
 
-async fn start<S>(stream: S) -> std::io::Result<Lease>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+/// A connection's bytes, in the clear or in TLS.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+async fn start(stream: Box<dyn Stream>) -> std::io::Result<Lease> {
     let mut builder = http1::Builder::new();
     builder.max_buf_size(READ_BUFFER_BYTES_MAX);
     let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
@@ -213,7 +263,7 @@ mod tests {
 
     const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
 
-    async fn head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+    async fn head(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(stream.read_u8().await.unwrap());
@@ -302,9 +352,12 @@ mod tests {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let Ok(mut stream) = acceptor.accept(stream).await else { continue };
-                head(&mut stream).await;
-                stream.write_all(ANSWER).await.unwrap();
-                stream.shutdown().await.unwrap();
+                let mut asked = [0; 4096];
+                if stream.read(&mut asked).await.is_ok_and(|bytes| bytes > 0) {
+                    // Whoever has the answer may be gone.
+                    let _ = stream.write_all(ANSWER).await;
+                    let _ = stream.shutdown().await;
+                }
             }
         });
         let dir = tempfile::tempdir().unwrap();
@@ -312,6 +365,9 @@ mod tests {
         fs::write(&file, made.cert.pem()).unwrap();
         let trusted = Upstream::new(url.clone(), Some(&file), Duration::from_secs(5)).unwrap();
         assert_eq!(trusted.send(ask(&trusted)).await.unwrap().0.status().as_u16(), 204);
+        let secret = HeaderValue::from_static("Bearer secret");
+        let error = trusted.exchange("/x", &secret, Full::<Bytes>::default()).await.err().unwrap();
+        assert!(matches!(error, UpstreamError::NoHttp2 { .. }), "{error}");
         let strange = upstream(url);
         let error = strange.send(ask(&strange)).await.err().unwrap().to_string();
         assert!(error.contains("invalid peer certificate"), "{error}");

@@ -76,11 +76,14 @@ fn share(part: u64, all: u64) -> String {
 
 fn ram(stat: &Value) -> Figures {
     let (ram, ssd) = (&stat["ram"], &stat["ssd"]);
-    let (hits, misses) = (number(ram, "hits"), number(ram, "misses"));
+    let (hits, ssd_hits, misses) = (number(ram, "hits"), number(ram, "ssd_hits"), number(ram, "misses"));
+    let wanted = hits + ssd_hits + misses;
+    let (ahead, used) = (number(ram, "read_ahead_started"), number(ram, "read_ahead_used"));
     let from_ram = number(ram, "bytes_ram");
     let moved = from_ram + number(ssd, "bytes_hit") + number(ram, "bytes_filled");
     vec![
-        ("hits", format!("{} of {} slices ({})", HumanCount(hits), HumanCount(hits + misses), share(hits, hits + misses))),
+        ("hits", format!("{} of {} slices ({})", HumanCount(hits), HumanCount(wanted), share(hits, wanted))),
+        ("from ssd", format!("{} of them ({})", HumanCount(ssd_hits), share(ssd_hits, wanted))),
         ("bytes", format!("{} of {} from all tiers ({})", HumanBytes(from_ram), HumanBytes(moved), share(from_ram, moved))),
         ("misses", format!("{}, of which {} waited for a fill under way", HumanCount(misses), count(ram, "collapsed"))),
         ("holds", format!("{} slices; {} objects are known", count(ram, "slices"), count(ram, "objects"))),
@@ -105,6 +108,26 @@ fn ram(stat: &Value) -> Figures {
                 count(ram, "flights")
             ),
         ),
+        (
+            "attempts",
+            format!(
+                "{} at the origin; {} cut because they stalled; {} fills ended as nobody waited any more",
+                count(ram, "attempts"),
+                count(ram, "stalls"),
+                count(ram, "abandoned")
+            ),
+        ),
+        (
+            "ahead",
+            format!(
+                "{} slices fetched ahead of players, {} of them used ({}); {} not fetched for want of memory",
+                HumanCount(ahead),
+                HumanCount(used),
+                share(used, ahead),
+                count(ram, "refused_speculation")
+            ),
+        ),
+        ("plans", format!("{} slices not fetched for want of memory", count(ram, "refused_plans"))),
     ]
 }
 
@@ -306,6 +329,8 @@ mod tests {
             "ram": {
                 "hits": 3, "misses": 1, "collapsed": 1, "bytes_ram": 3072, "bytes_filled": 512, "slices": 1234, "objects": 7, "evictions": 2,
                 "ram_bytes": 1024, "ram_bytes_max": 4096, "fills": 5, "fill_failures": 2, "refused_busy": 1, "flights": 1,
+                "ssd_hits": 4, "attempts": 9, "stalls": 2, "abandoned": 1, "read_ahead_started": 8, "read_ahead_used": 6, "refused_speculation": 3,
+                "refused_plans": 7,
             },
             "ssd": {
                 "io": "io_uring", "hits": 1, "misses": 3, "bytes_hit": 512, "rejected": 1, "slices": 10, "index_bytes": 160, "bytes_admitted": 2048,
@@ -316,7 +341,11 @@ mod tests {
         });
         let told = lines(ram(&stat));
         for line in [
-            "hits: 3 of 4 slices (75.0 %)",
+            "hits: 3 of 8 slices (37.5 %)",
+            "from ssd: 4 of them (50.0 %)",
+            "attempts: 9 at the origin; 2 cut because they stalled; 1 fills ended as nobody waited any more",
+            "ahead: 8 slices fetched ahead of players, 6 of them used (75.0 %); 3 not fetched for want of memory",
+            "plans: 7 slices not fetched for want of memory",
             "bytes: 3.00 KiB of 4.00 KiB from all tiers (75.0 %)",
             "misses: 1, of which 1 waited for a fill under way",
             "holds: 1,234 slices; 7 objects are known",

@@ -24,20 +24,16 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Interval, MissedTickBehavior, interval},
 };
-use wire::{
-    object::{ObjectPath, PATH_BYTES_MAX},
-    operate::{Failed, Purge, Restore, Step, Verified, What},
-};
+use wire::operate::{Failed, Purge, Restore, Step, Verified};
 
 use super::{
     Answer,
     guard::{NotTaken, is_direct, json as body},
 };
+use crate::purge::{self, NotPurged};
 
 /// How often a verification says how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// The longest tag, in bytes.
-const TAG_BYTES_MAX: usize = 1024;
 
 /// The cache, for operators.
 pub(super) struct Operator {
@@ -103,21 +99,12 @@ impl Operator {
         }
     }
 
-    /// All of them or, where one is not one, none.
-    async fn purge(&self, Purge { purge }: Purge) -> Result<Answer, NotTaken> {
-        if purge.is_empty() {
-            return Err(NotTaken(StatusCode::BAD_REQUEST, "there is nothing to purge in it".into()));
+    async fn purge(&self, Purge { purge: wanted }: Purge) -> Result<Answer, NotTaken> {
+        match purge::purge(&self.cache, &wanted).await {
+            Ok(()) => Ok(json(StatusCode::OK, &Purge { purge: wanted })),
+            Err(error @ NotPurged::Flawed(_)) => Err(NotTaken(StatusCode::BAD_REQUEST, error.to_string())),
+            Err(error @ NotPurged::NotLasting { .. }) => Err(NotTaken(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         }
-        let purges: Vec<_> = purge.iter().map(checked).collect::<Result<_, _>>()?;
-        for purge in purges {
-            tracing::info!(%purge, "an operator purges");
-            let told = purge.to_string();
-            self.cache.purge(purge).await.map_err(|error| {
-                let error = format!("{told} is purged until this edge is restarted, but that cannot be written down: {error}");
-                NotTaken(StatusCode::INTERNAL_SERVER_ERROR, error)
-            })?;
-        }
-        Ok(json(StatusCode::OK, &Purge { purge }))
     }
 
     fn verify(&self) -> Result<Answer, NotTaken> {
@@ -128,25 +115,6 @@ impl Operator {
         let mut answer = Response::new(StreamBody::new(lines).boxed_unsync());
         answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
         Ok(answer)
-    }
-}
-
-fn checked(what: &What) -> Result<cache::Purge, NotTaken> {
-    let wrong = |why: String| Err(NotTaken(StatusCode::BAD_REQUEST, why));
-    match what {
-        What::All => Ok(cache::Purge::All),
-        What::Object(path) => match ObjectPath::new(path.as_str()) {
-            Ok(_) => Ok(cache::Purge::Object(path.clone())),
-            Err(error) => wrong(format!("{path:?} names no object: {error}")),
-        },
-        What::Prefix(prefix) if prefix.starts_with('/') && prefix.len() <= PATH_BYTES_MAX => {
-            Ok(cache::Purge::Prefix(prefix.clone()))
-        }
-        What::Prefix(prefix) => {
-            wrong(format!("{prefix:?} begins no path: a prefix begins with a slash and has at most {PATH_BYTES_MAX} bytes"))
-        }
-        What::Tag(tag) if !tag.is_empty() && tag.len() <= TAG_BYTES_MAX => Ok(cache::Purge::Tag(tag.clone())),
-        What::Tag(_) => wrong(format!("a tag has 1 to {TAG_BYTES_MAX} bytes")),
     }
 }
 
@@ -250,22 +218,6 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_names_nothing_is_not_purged() {
-        let told = |what: What| {
-            checked(&what).map_or_else(|NotTaken(status, why)| format!("{} {why}", status.as_u16()), |purge| purge.to_string())
-        };
-        assert_eq!(told(What::Object("/a/1.m4s".into())), "object /a/1.m4s");
-        assert_eq!(told(What::Prefix("/a/".into())), "prefix /a/");
-        assert_eq!(told(What::Tag("film".into())), "tag film");
-        assert_eq!(told(What::All), "all");
-        assert_eq!(told(What::Object("a".into())), "400 \"a\" names no object: a path begins with a slash");
-        assert!(told(What::Object("/a/".into())).starts_with("400 \"/a/\" names no object: "));
-        assert!(told(What::Prefix("a/".into())).starts_with("400 \"a/\" begins no path: "));
-        assert!(told(What::Tag(String::new())).starts_with("400 a tag has "));
-        assert!(told(What::Tag("x".repeat(1025))).starts_with("400 a tag has "));
-    }
 
     #[test]
     fn devices_are_told_with_latencies_in_two_numbers_and_why_one_was_given_up() {

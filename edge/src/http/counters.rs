@@ -1,13 +1,20 @@
 //! What the protocols count. Plain atomics, read when somebody asks.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use super::Protocol;
+use parking_lot::Mutex;
+
+use super::{Protocol, clock::ThreadClock};
 
 /// Counters of all workers together, since start unless named otherwise.
 #[derive(Debug, Default)]
 pub struct Counters {
     protocols: [ProtocolCounters; 3],
+    /// The workers' own.
+    clocks: Mutex<Vec<ThreadClock>>,
     /// Handshakes of TLS or QUIC that failed.
     pub handshakes_failed: Count,
     /// Connections closed at once because there were [`super::Limits::connections_max`].
@@ -46,6 +53,18 @@ impl Counters {
     /// Connections open now.
     pub fn open(&self) -> u64 {
         self.protocols.iter().map(|protocol| protocol.open.value()).sum()
+    }
+
+    /// The thread that asks serves from now on.
+    pub(super) fn serves(&self) {
+        self.clocks.lock().extend(ThreadClock::of_this_thread());
+    }
+
+    /// How many threads serve, and how long all of them together have been running on a processor. `None` where the system does not tell.
+    pub(crate) fn processor_time(&self) -> Option<(usize, Duration)> {
+        let clocks = self.clocks.lock();
+        let time = clocks.iter().map(|clock| clock.read()).sum::<Option<Duration>>()?;
+        (!clocks.is_empty()).then_some((clocks.len(), time))
     }
 }
 

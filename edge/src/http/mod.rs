@@ -6,6 +6,7 @@
 mod activity;
 mod body;
 pub mod client;
+mod clock;
 mod counters;
 pub mod h3;
 mod limits;

@@ -71,6 +71,7 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (shared, quic, (done, ended)) = (shared.clone(), quic.clone(), oneshot::channel());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
+                shared.counters.serves();
                 let _ = done.send(runtime.block_on(work(worker, quic, shared)));
             })?;
             workers.push(ended);
