@@ -16,9 +16,14 @@ mod me;
 mod operation;
 mod playback;
 mod problem;
+mod purges;
 mod region;
 mod schema;
 mod search;
+mod sites;
+mod steer;
+mod steering;
+mod stream;
 mod timestamp;
 mod videos;
 mod viewers;
@@ -41,7 +46,7 @@ use http::{
     Method, StatusCode,
     header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_NONE_MATCH, LOCATION, RETRY_AFTER},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -58,24 +63,34 @@ use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouterExt as _},
     routes,
 };
-use wire::{object::Digest, title::TitleId};
+use wire::{
+    object::{Digest, ObjectPath},
+    title::TitleId,
+};
 
 use crate::{
     canary::Canary,
     catalogue::Entry,
-    config::{AllowedOrigin, Proxies},
+    config::{AllowedOrigin, Proxies, PublicUrl},
     db::Db,
     discover::Discover,
     finder::Finder,
-    fleet::Fleet,
+    fleet::{Fleet, files::Files, streams::Streams},
     hot::Hot,
     identity::Identity,
+    inputs::Inputs,
     limits::Limits,
     metrics::Metrics,
+    misses::Misses,
     playback::Signer,
     player,
+    purges::Purges,
+    recorder::Recorder,
     resilience::{Needs, admission::Admission},
+    session::Sealer,
+    sites::Sites,
     steering::Steering,
+    view::Views,
     viewers::Ledger,
 };
 pub(crate) use activity::BATCHES_MAX;
@@ -86,6 +101,8 @@ use problem::{Kind, PROBLEM_JSON, Problem};
 
 /// A title of ten hours in fifteen renditions takes a third of this.
 const TITLE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A registration or a site, with all of its prefixes.
+const REGISTRATION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Any other body.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// From a request's head, body included, to its answer's head.
@@ -100,7 +117,25 @@ pub(crate) struct App {
     pub(crate) fleet: RwLock<Fleet>,
     /// An edge whose last report is older leaves the rankings.
     pub(crate) edge_timeout: Duration,
-    pub(crate) steering: Steering,
+    pub(crate) steering: Arc<Steering>,
+    pub(crate) inputs: Arc<Inputs>,
+    pub(crate) sites: RwLock<Sites>,
+    /// The fleet as answers need it.
+    pub(crate) views: Views,
+    /// The streams that edges have open, and the tasks that speak on them.
+    pub(crate) streams: Arc<Streams>,
+    pub(crate) conversations: TaskTracker,
+    pub(crate) purges: Purges,
+    /// Names of titles' segments, and titles' timelines, by root.
+    pub(crate) files: Hot<ObjectPath, Arc<Files>>,
+    pub(crate) periods: Hot<ObjectPath, Arc<str>>,
+    pub(crate) sealer: Sealer,
+    pub(crate) public_url: Option<PublicUrl>,
+    pub(crate) steering_ttl: Duration,
+    pub(crate) misses: Mutex<Misses>,
+    /// Answers to steered players that were accounted for: sessions, and when they were given them.
+    pub(crate) accounted: Hot<(u64, u64), ()>,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) signer: Signer,
     /// What viewers do.
     pub(crate) ledger: Arc<Ledger>,
@@ -152,6 +187,17 @@ impl Described {
 }
 
 impl App {
+    /// What is known of sites is otherwise now: decisions go by it.
+    pub(crate) fn sites_changed(&self) {
+        let (steered, capacities, announcements) = {
+            let sites = self.sites.read();
+            (sites.steered(), sites.capacities(), sites.announcements())
+        };
+        self.fleet.write().limit_sites(capacities);
+        self.steering.describe(steered);
+        self.inputs.announce_sites(announcements);
+    }
+
     /// Runs `work` to its end, also when whoever waits for it is gone.
     async fn to_the_end(&self, work: impl Future<Output = Response> + Send + 'static) -> Response {
         self.writes.spawn(work).await.unwrap_or_else(|error| {
@@ -174,7 +220,8 @@ impl App {
         (name = "playback", description = "Signed URLs of a title's files on the edges that serve it best."),
         (name = "discovery", description = "What viewers do, and what is found from it: trends, rows to watch next."),
         (name = "viewers", description = "What belongs to one viewer, whom her token names."),
-        (name = "fleet", description = "Edges: registration, reports, state."),
+        (name = "steering", description = "Where players go on, and why."),
+        (name = "fleet", description = "Edges and sites: registration, reports, state, purges."),
         (name = "operation", description = "Keys, health, metrics, and this description.")
     ),
     components(schemas(problem::Body))
@@ -202,12 +249,24 @@ pub(crate) fn routes() -> (Router<Arc<App>>, Described, docs::Page) {
         .routes(routes!(playback::cdn_url))
         .routes(routes!(playback::thumbnail))
         .routes(routes!(fleet::list))
-        .routes(routes!(fleet::register, fleet::remove))
+        .routes(routes!(fleet::register, fleet::remove).layer(DefaultBodyLimit::max(REGISTRATION_BYTES_MAX)))
         .routes(routes!(fleet::report))
         .routes(routes!(activity::send).layer(DefaultBodyLimit::max(activity::BATCH_BYTES_MAX)))
         .routes(routes!(activity::quality))
         .routes(routes!(discover::trending))
         .routes(routes!(discover::recommendations))
+        .routes(routes!(fleet::drain))
+        .routes(routes!(fleet::undrain))
+        .routes(routes!(stream::stream))
+        .routes(routes!(purges::purge))
+        .routes(routes!(purges::look_up))
+        .routes(routes!(sites::list))
+        .routes(routes!(sites::look_up, sites::put, sites::remove).layer(DefaultBodyLimit::max(REGISTRATION_BYTES_MAX)))
+        .routes(routes!(steering::explain))
+        .routes(routes!(steering::misses))
+        .routes(routes!(steering::steer))
+        .routes(routes!(steering::playlist))
+        .routes(routes!(steering::manifest))
         .routes(routes!(me::me))
         .routes(routes!(audit::read))
         .routes(routes!(operation::keys))

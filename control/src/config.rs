@@ -4,6 +4,7 @@ mod activity;
 mod canary;
 mod history;
 mod identity;
+mod steering;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
@@ -15,12 +16,14 @@ pub use crate::{
     canary::Config as CanaryConfig,
     limits::{Rate, Rates},
     resilience::admission::Overload,
+    sites::SiteRecord,
 };
 pub use history::HistoryConfig;
 pub use identity::{
     KeySource, KeysUrl, NoRole, NotAKeysUrl, NotAName, NotAProxyHeader, OperatorConfig, OperatorName, Proxies, ProxyHeader,
     Refresh, Role, Rules, ViewersConfig,
 };
+pub use steering::{NotAPublicUrl, PublicUrl, SteeringConfig};
 
 /// The bounds of `token_lifetime`: shorter breaks playback between two requests, longer outlives a change of keys.
 const TOKEN_LIFETIME: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
@@ -77,6 +80,8 @@ pub struct Config {
     pub history: HistoryConfig,
     /// From a search to its answer, which then has what was found until then.
     pub search_timeout: Duration,
+    /// How viewers are sent to edges.
+    pub steering: SteeringConfig,
     /// Web origins whose scripts may call the API; none unless configured.
     pub allowed_origins: Vec<AllowedOrigin>,
     /// How what viewers do is kept.
@@ -108,6 +113,7 @@ impl Config {
         let edge_timeout = duration(doc, "edge_timeout", Duration::from_secs(10), EDGE_TIMEOUT);
         let history = history::history(doc);
         let search_timeout = duration(doc, "search.timeout", Duration::from_millis(250), SEARCH_TIMEOUT);
+        let steering = steering::steering(doc);
         let allowed_origins = doc.list("cors.allowed_origins", AllowedOrigin::EXPECTED);
         let (activity, lake_bucket) = activity::read(doc, state_dir.as_deref()).unzip();
         Some(Self {
@@ -129,6 +135,7 @@ impl Config {
             edge_timeout: edge_timeout?,
             history: history?,
             search_timeout: search_timeout?,
+            steering: steering?,
             allowed_origins,
             activity: activity?,
             lake_bucket: lake_bucket?,

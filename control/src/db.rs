@@ -8,6 +8,8 @@ mod answers;
 mod audit;
 mod backup;
 mod edges;
+mod purges;
+mod sites;
 mod titles;
 mod viewers;
 
@@ -28,6 +30,8 @@ use crate::resilience::dependency::{Dependency, Unavailable};
 pub(crate) use answers::{AnswerKey, Kept, KeptAnswer};
 pub(crate) use audit::{AuditRow, Deed};
 pub use backup::{Backup, BackupError, BackupStep, back_up};
+pub(crate) use edges::KeptEdge;
+pub(crate) use purges::KeptPurge;
 pub(crate) use titles::{Amended, At, Condition, Found, Put, Removed};
 pub(crate) use viewers::{Due, DuePlace, Viewer, Viewers};
 
@@ -37,6 +41,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("db/migrations/0002-identity.sql"),
     include_str!("db/migrations/0003-viewers.sql"),
     include_str!("db/migrations/0004-search.sql"),
+    include_str!("db/migrations/0005-steering.sql"),
 ];
 /// The file in the state directory.
 pub(crate) const DATABASE: &str = "control.db";
@@ -281,7 +286,7 @@ mod tests {
         assert_eq!((title.summary.genres.len(), title.summary.kind, title.summary.stamp), (0, None, 0));
         let segment = db.segment("demo".parse().unwrap(), "v720".into(), At::Number(1)).await.unwrap();
         assert!(matches!(segment, Found::Segment { number: 1, .. }));
-        assert_eq!(db.edges().await.unwrap()[0].0.as_str(), "e1");
+        assert_eq!(db.edges().await.unwrap()[0].id.as_str(), "e1");
         let holders = db.read(|db| {
             Ok(db.query_row("SELECT fingerprint || ' ' || title_id FROM sources", [], |row| row.get::<_, String>(0))?)
         });

@@ -1,20 +1,28 @@
-//! The edges: who registered, what each reported last, and how it stands now.
+//! The edges: who registered, what each reported last and says that it holds, and how it stands now.
 //!
 //! Pure: callers hand in `now` and keep registrations in the database. An edge that was known before a restart stands
 //! as silent until it reports again.
 
+mod contents;
+pub(crate) mod files;
+pub(crate) mod streams;
+
 use std::{
     borrow::Borrow,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     str::FromStr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use wire::{
+    content::Digest,
     placement::Weights,
-    report::{Health, Registration, Report},
+    report::{Health, PREFIXES_MAX, Registration, Report},
 };
+
+pub(crate) use contents::Contents;
 
 use crate::steering::fleet::{self as steered, FleetError, Site, Snapshot};
 
@@ -26,8 +34,14 @@ pub(crate) const NAME_CHARS_MAX: usize = 64;
 const URL_BYTES_MAX: usize = 300;
 const VERSION_BYTES_MAX: usize = 64;
 
+/// What an edge weighs that does not know what it can send, in Mbit/s.
+const THROUGHPUT_UNKNOWN: u32 = 1024;
+
+/// A load that differs by so much from the last one is news, in thousandths.
+const LOAD_NEWS_PERMILLE: u16 = 50;
+
 /// Names an edge: 1 to 64 of `A-Z a-z 0-9 . _ -`, beginning with a letter or digit.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct EdgeId(String);
 
 impl EdgeId {
@@ -82,6 +96,8 @@ pub(crate) enum EdgeError {
     Url,
     #[error("a version is 1 to {VERSION_BYTES_MAX} visible ASCII characters")]
     Version,
+    #[error("an edge announces at most {PREFIXES_MAX} prefixes")]
+    Prefixes,
 }
 
 /// Checks a registration and brings its URL into the one form that is kept.
@@ -92,6 +108,9 @@ pub(crate) fn checked(registration: Registration) -> Result<Registration, EdgeEr
     let version = &registration.version;
     if version.is_empty() || version.len() > VERSION_BYTES_MAX || !version.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(EdgeError::Version);
+    }
+    if registration.prefixes.len() > PREFIXES_MAX {
+        return Err(EdgeError::Prefixes);
     }
     Ok(Registration { url: base_url(&registration.url)?, ..registration })
 }
@@ -123,8 +142,12 @@ pub(crate) fn base_url(text: &str) -> Result<String, EdgeError> {
 pub(crate) struct Edge {
     pub(crate) id: EdgeId,
     pub(crate) registration: Registration,
-    /// Its last report and when it came; none since this process started, or since it registered something else.
+    /// Its last report and when it came; none since this process started, or since it moved to another site or address.
     pub(crate) last: Option<(Instant, Report)>,
+    /// Operators want nobody sent there.
+    pub(crate) is_drained: bool,
+    /// What it holds, since it said so.
+    pub(crate) contents: Option<Arc<Contents>>,
 }
 
 /// How an edge stands at some moment.
@@ -139,46 +162,95 @@ pub(crate) enum Standing {
 }
 
 impl Edge {
+    fn new(id: EdgeId, registration: Registration, is_drained: bool) -> Self {
+        Self { id, registration, last: None, is_drained, contents: None }
+    }
+
     /// How the edge stands at `now`, when reports older than `timeout` do not count.
     pub(crate) fn standing(&self, now: Instant, timeout: Duration) -> Standing {
         match &self.last {
             Some((at, report)) if now.saturating_duration_since(*at) <= timeout => match report.health {
-                Health::Ready => Standing::Ready,
-                Health::Draining => Standing::Draining,
+                Health::Ready if !self.is_drained => Standing::Ready,
+                Health::Ready | Health::Draining | Health::Unknown => Standing::Draining,
             },
             _ => Standing::Silent,
         }
     }
 
-    /// As steering sees it. Nothing is known of its load yet, and all edges of a site are alike.
-    fn steered(&self) -> steered::Edge {
+    /// How full it is, in thousandths of what it can do.
+    pub(crate) fn load_permille(&self) -> u16 {
+        permille(self.last.as_ref().map_or(0.0, |(_, report)| report.busy()))
+    }
+
+    /// Bits that it sends each second.
+    fn bits_per_second(&self) -> u64 {
+        self.last.as_ref().map_or(0, |(_, report)| report.load.bits_per_second)
+    }
+
+    /// As steering sees it, at a site that is so full.
+    fn steered(&self, site_permille: u16) -> steered::Edge {
         steered::Edge {
             id: self.id.as_str().into(),
             site: self.registration.site.as_str().into(),
             state: match &self.last {
+                _ if self.is_drained => steered::State::Draining,
                 Some((_, Report { health: Health::Draining, .. })) => steered::State::Draining,
+                Some((_, Report { health: Health::Unknown, .. })) => steered::State::Unwell,
                 _ => steered::State::Ready,
             },
             reported: self.last.as_ref().map(|(at, _)| *at),
-            load_permille: 0,
-            weights: Weights { throughput: 1, storage: 1 },
+            load_permille: self.load_permille().max(site_permille),
+            weights: self
+                .last
+                .as_ref()
+                .map_or(Weights { throughput: THROUGHPUT_UNKNOWN, storage: 1 }, |(_, report)| weights(report)),
         }
     }
+}
+
+/// What an edge can do beside others: Mbit/s, and GiB. In powers of two, so that a measurement that wavers moves no titles.
+fn weights(report: &Report) -> Weights {
+    let rounded = |number: u64| u32::try_from(number.clamp(1, 1 << 30).next_power_of_two()).unwrap_or(u32::MAX);
+    Weights {
+        throughput: report.load.bits_per_second_max.map_or(THROUGHPUT_UNKNOWN, |bits| rounded(bits / 1_000_000)),
+        storage: rounded(report.ram_bytes_max.saturating_add(report.ssd_bytes_max) >> 30),
+    }
+}
+
+fn permille(share: f64) -> u16 {
+    (share * 1000.0).clamp(0.0, f64::from(u16::MAX)) as u16
 }
 
 /// All registered edges, by id.
 #[derive(Debug, Default)]
 pub(crate) struct Fleet {
     edges: BTreeMap<EdgeId, Edge>,
-    /// How often anything changed.
-    changes: u64,
+    /// Bits per second that sites can send, those of which that is known.
+    capacities: HashMap<String, u64>,
+    changes: Changes,
+}
+
+/// Numbers that are others after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Changes {
+    /// After every change.
+    pub(crate) all: u64,
+    /// After one that decisions must know at once. Most reports say little that is new.
+    pub(crate) urgent: u64,
+}
+
+impl Changes {
+    fn count(&mut self, is_urgent: bool) {
+        self.all += 1;
+        self.urgent += u64::from(is_urgent);
+    }
 }
 
 impl Fleet {
-    /// The edges that were registered before.
-    pub(crate) fn known(edges: impl IntoIterator<Item = (EdgeId, Registration)>) -> Self {
-        let edges = edges.into_iter().map(|(id, registration)| (id.clone(), Edge { id, registration, last: None }));
-        Self { edges: edges.collect(), changes: 0 }
+    /// The edges that were registered before, and whether they were drained.
+    pub(crate) fn known(edges: impl IntoIterator<Item = (EdgeId, Registration, bool)>) -> Self {
+        let edges = edges.into_iter().map(|(id, registration, drained)| (id.clone(), Edge::new(id, registration, drained)));
+        Self { edges: edges.collect(), ..Self::default() }
     }
 
     /// Registers a checked edge, or registers it anew. True when its id is new.
@@ -187,12 +259,18 @@ impl Fleet {
         if known.is_none() && self.edges.len() >= EDGES_MAX {
             return Err(FleetFull);
         }
-        let is_new = known.is_none();
-        self.changes += 1;
-        if known.is_none_or(|edge| edge.registration != registration) {
-            self.edges.insert(id.clone(), Edge { id, registration, last: None });
+        let Some(edge) = self.edges.get_mut(&id) else {
+            self.changes.count(true);
+            self.edges.insert(id.clone(), Edge::new(id, registration, false));
+            return Ok(true);
+        };
+        let moved = edge.registration.site != registration.site || edge.registration.url != registration.url;
+        if moved {
+            (edge.last, edge.contents) = (None, None);
         }
-        Ok(is_new)
+        self.changes.count(moved);
+        edge.registration = registration;
+        Ok(false)
     }
 
     /// Takes an edge's report. False when the edge is not registered.
@@ -200,25 +278,65 @@ impl Fleet {
         let Some(edge) = self.edges.get_mut(id) else {
             return false;
         };
+        let before = edge.steered(0);
         edge.last = Some((now, report));
-        self.changes += 1;
+        let after = edge.steered(0);
+        let is_news = before.reported.is_none()
+            || before.state != after.state
+            || before.weights != after.weights
+            || before.load_permille.abs_diff(after.load_permille) >= LOAD_NEWS_PERMILLE;
+        self.changes.count(is_news);
         true
+    }
+
+    /// Takes what an edge says that it holds. False when the edge is not registered.
+    pub(crate) fn holds(&mut self, id: &EdgeId, digest: Digest) -> bool {
+        let Some(edge) = self.edges.get_mut(id) else {
+            return false;
+        };
+        self.changes.count(edge.contents.is_none());
+        edge.contents = Some(Arc::new(Contents::new(digest)));
+        true
+    }
+
+    /// From now on operators want nobody sent there, or want it again. False when the edge is not registered.
+    pub(crate) fn drain(&mut self, id: &EdgeId, is_drained: bool) -> bool {
+        let Some(edge) = self.edges.get_mut(id) else {
+            return false;
+        };
+        edge.is_drained = is_drained;
+        self.changes.count(true);
+        true
+    }
+
+    /// From now on sites can send so many bits per second, each all of its edges together.
+    pub(crate) fn limit_sites(&mut self, capacities: HashMap<String, u64>) {
+        self.capacities = capacities;
+        self.changes.count(true);
     }
 
     /// Forgets an edge. False when it is not registered.
     pub(crate) fn remove(&mut self, id: &EdgeId) -> bool {
-        self.changes += 1;
+        self.changes.count(true);
         self.edges.remove(id).is_some()
     }
 
-    /// A number that is another one after every change.
-    pub(crate) fn changes(&self) -> u64 {
+    /// How often it changed.
+    pub(crate) fn changes(&self) -> Changes {
         self.changes
     }
 
     /// The fleet as steering sees it, with what is known of its sites.
     pub(crate) fn snapshot(&self, sites: impl IntoIterator<Item = Site>) -> Result<Snapshot, FleetError> {
-        Snapshot::new(sites, self.edges.values().map(Edge::steered))
+        let mut sent = HashMap::<&str, u64>::new();
+        for edge in self.edges.values() {
+            *sent.entry(&edge.registration.site).or_default() += edge.bits_per_second();
+        }
+        let permille_of = |site: &str| match (self.capacities.get(site), sent.get(site)) {
+            (Some(capacity), Some(sent)) => permille(*sent as f64 / *capacity as f64),
+            _ => 0,
+        };
+        Snapshot::new(sites, self.edges.values().map(|edge| edge.steered(permille_of(&edge.registration.site))))
     }
 
     /// The edge with this id.
@@ -239,22 +357,31 @@ pub(crate) struct FleetFull;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use wire::report::{HitRatios, Load};
+
     use super::*;
 
     pub(crate) fn registration(url: &str) -> Registration {
-        Registration { site: "site-1".into(), url: url.into(), version: "0.1.0".into() }
+        Registration { site: "site-1".into(), url: url.into(), version: "0.1.0".into(), prefixes: Vec::new() }
     }
 
     pub(crate) fn report(health: Health) -> Report {
         Report {
             health,
             connections: 0,
+            connections_max: None,
+            load: Load::default(),
             requests: 0,
             bytes_sent: 0,
             bytes_ram: 0,
+            bytes_ssd: 0,
             bytes_filled: 0,
             ram_bytes_max: 0,
             ram_bytes: 0,
+            ssd_bytes_max: 0,
+            hit_ratios: HitRatios::default(),
+            devices: 0,
+            devices_off: 0,
         }
     }
 
@@ -265,7 +392,7 @@ pub(crate) mod tests {
     #[test]
     fn an_edge_stands_as_its_last_report_says_until_that_is_too_old() {
         let (start, timeout) = (Instant::now(), Duration::from_secs(10));
-        let mut fleet = Fleet::known([(id("a"), registration("https://a"))]);
+        let mut fleet = Fleet::known([(id("a"), registration("https://a"), false)]);
         let standing = |fleet: &Fleet, after_s| {
             fleet.edges().next().map(|edge| edge.standing(start + Duration::from_secs(after_s), timeout)).unwrap()
         };
@@ -284,14 +411,63 @@ pub(crate) mod tests {
         assert_eq!(fleet.register(id("a"), registration("https://a")), Ok(true));
         fleet.report(&id("a"), report(Health::Ready), Instant::now());
         assert_eq!(fleet.register(id("a"), registration("https://a")), Ok(false));
-        assert!(fleet.edges().all(|edge| edge.last.is_some()));
+        let more =
+            Registration { prefixes: vec!["10.0.0.0/8".parse().unwrap()], version: "0.2.0".into(), ..registration("https://a") };
+        assert_eq!(fleet.register(id("a"), more), Ok(false));
+        assert!(fleet.edges().all(|edge| edge.last.is_some() && edge.registration.version == "0.2.0"));
         assert_eq!(fleet.register(id("a"), registration("https://elsewhere")), Ok(false));
         assert!(fleet.edges().all(|edge| edge.last.is_none()));
     }
 
     #[test]
+    fn an_edge_that_operators_drain_takes_nobody_whatever_it_says() {
+        let (now, timeout) = (Instant::now(), Duration::from_secs(10));
+        let mut fleet = Fleet::known([(id("a"), registration("https://a"), true)]);
+        let standing = |fleet: &Fleet| fleet.edge("a").unwrap().standing(now, timeout);
+        fleet.report(&id("a"), report(Health::Ready), now);
+        assert_eq!(standing(&fleet), Standing::Draining);
+        fleet.register(id("a"), registration("https://b")).unwrap();
+        fleet.report(&id("a"), report(Health::Ready), now);
+        assert_eq!(standing(&fleet), Standing::Draining, "also where it registers anew");
+        assert!(fleet.drain(&id("a"), false) && !fleet.drain(&id("b"), true));
+        assert_eq!(standing(&fleet), Standing::Ready);
+        fleet.report(&id("a"), report(Health::Unknown), now);
+        assert_eq!(standing(&fleet), Standing::Draining);
+    }
+
+    #[test]
+    fn an_edge_is_as_full_as_it_says_and_as_its_site_is() {
+        let now = Instant::now();
+        let mut fleet = Fleet::known(["a", "b", "c"].map(|edge| (id(edge), registration("https://a"), false)));
+        fleet.register(id("c"), Registration { site: "site-2".into(), ..registration("https://a") }).unwrap();
+        let sending = |mbit: u64, cpu: f64| Report {
+            load: Load { bits_per_second: mbit * 1_000_000, bits_per_second_max: Some(1_000_000_000), cpu_share: Some(cpu) },
+            ..report(Health::Ready)
+        };
+        for (edge, mbit, cpu) in [("a", 500, 0.25), ("b", 100, 0.9), ("c", 100, 0.1)] {
+            fleet.report(&id(edge), sending(mbit, cpu), now);
+        }
+        let loads =
+            |fleet: &Fleet| -> Vec<_> { fleet.snapshot([]).unwrap().edges().iter().map(|edge| edge.load_permille).collect() };
+        assert_eq!(loads(&fleet), [500, 900, 100]);
+        fleet.limit_sites([("site-1".to_owned(), 800_000_000), ("site-3".to_owned(), 1)].into());
+        assert_eq!(loads(&fleet), [750, 900, 100], "600 of 800 Mbit/s");
+    }
+
+    #[test]
+    fn weights_are_what_edges_can_do_in_powers_of_two() {
+        let able = |mbit: Option<u64>, gib: u64| {
+            let load = Load { bits_per_second_max: mbit.map(|mbit| mbit * 1_000_000), ..Load::default() };
+            weights(&Report { load, ram_bytes_max: 1 << 30, ssd_bytes_max: gib << 30, ..report(Health::Ready) })
+        };
+        assert_eq!(able(Some(10_000), 400), Weights { throughput: 16_384, storage: 512 });
+        assert_eq!(able(None, 0), Weights { throughput: THROUGHPUT_UNKNOWN, storage: 1 });
+        assert_eq!(able(Some(0), u64::from(u32::MAX)).throughput, 1);
+    }
+
+    #[test]
     fn the_fleet_is_bounded_and_a_deleted_edge_makes_room() {
-        let mut fleet = Fleet::known((0..EDGES_MAX).map(|n| (id(&format!("e{n}")), registration("https://a"))));
+        let mut fleet = Fleet::known((0..EDGES_MAX).map(|n| (id(&format!("e{n}")), registration("https://a"), false)));
         assert_eq!(fleet.register(id("one-more"), registration("https://a")), Err(FleetFull));
         assert_eq!(fleet.register(id("e0"), registration("https://b")), Ok(false), "known edges are not kept out");
         assert!(fleet.remove(&id("e1")) && !fleet.remove(&id("e1")));

@@ -1,9 +1,9 @@
 //! The control role: the catalogue, playback (ranked edges, signed URLs), the fleet, and the embedded player.
 //!
 //! Start at [`Control`]. Requests run `server → api → {catalogue, finder, playback, steering, fleet, viewers, discover} → db`; the modules in braces
-//! know no HTTP, and only `db` knows SQL. What viewers do besides goes from `api` to the crate `activity`, whose threads run beside. Control
-//! never carries a byte of video, and reaches out to nobody but the server that has the keys of viewers' tokens and the bucket of the lake,
-//! where they are configured.
+//! know no HTTP, and only `db` knows SQL. Edges speak on streams that they open ([`converse`]). What viewers do besides goes from `api` to the
+//! crate `activity`, whose threads run beside. Control never carries a byte of video, and reaches out to nobody but the server that has the
+//! keys of viewers' tokens and the bucket of the lake, where they are configured.
 
 mod api;
 mod bucket;
@@ -11,6 +11,7 @@ mod canary;
 mod catalogue;
 mod client;
 pub mod config;
+mod converse;
 mod db;
 mod discover;
 mod finder;
@@ -18,15 +19,23 @@ mod fleet;
 mod hot;
 mod housekeeping;
 mod identity;
+mod inputs;
 mod limits;
+mod manifest;
 mod metrics;
+mod misses;
 mod playback;
 mod player;
+mod purges;
+mod recorder;
 mod resilience;
 mod server;
+mod session;
+mod sites;
 pub mod steering;
 #[cfg(any(test, feature = "synthetic"))]
 pub mod synthetic;
+mod view;
 mod viewers;
 
 use std::{
@@ -40,7 +49,7 @@ use std::{
 
 use activity::{Activity, Workers};
 use bytes::Bytes;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use search::IndexError;
 use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore, task::spawn_blocking, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -53,16 +62,17 @@ pub use client::{BadAuthorities, ClientError};
 pub use config::Config;
 pub use db::{Backup, BackupError, BackupStep, DatabaseError, back_up};
 pub use identity::{fetch::FetchError, jwks::JwksError};
+pub use inputs::InputsError;
 
 use crate::{
     api::{App, BATCHES_MAX, Once},
     bucket::{Bucket, Puts},
     canary::Canary,
-    config::{BucketConfig, KeySource, OperatorConfig, OperatorName, Role, ViewersConfig},
-    db::{DATABASE, Db},
+    config::{BucketConfig, KeySource, OperatorConfig, OperatorName, Role, SteeringConfig, ViewersConfig},
+    db::{DATABASE, Db, DbError, KeptEdge},
     discover::Discover,
     finder::Finder,
-    fleet::Fleet,
+    fleet::{Fleet, streams::Streams},
     hot::Hot,
     identity::{
         Identity,
@@ -70,11 +80,17 @@ use crate::{
         operators::{Operator, Operators},
         viewers::Viewers,
     },
+    inputs::Inputs,
     limits::Limits,
     metrics::Metrics,
     playback::Signer,
+    purges::Purges,
+    recorder::Recorder,
     resilience::{Needs, admission::Admission},
-    steering::{Steering, decide::Rules},
+    session::Sealer,
+    sites::Sites,
+    steering::{Steering, decide::Rules, prefixes::Announcement},
+    view::Views,
     viewers::{Ledger, OpenLedgerError},
 };
 
@@ -85,6 +101,13 @@ const KEY_BYTES_MAX: u64 = 64 * 1024;
 const INDEX: &str = "search";
 /// What the titles that are kept at hand may weigh in all.
 const TITLES_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What the names of titles' segments may weigh in all, and titles' timelines.
+const FILES_BYTES_MAX: usize = 16 * 1024 * 1024;
+const PERIODS_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Answers to steered players of which is known that they were accounted for: some minutes of a hundred thousand players.
+const ACCOUNTED_MAX: usize = 500_000;
+/// The folder of recorded decisions, in the state directory.
+const DECISIONS: &str = "decisions";
 /// How long writes and background work may still take after the last connection.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -110,7 +133,13 @@ impl Control {
         let database = state_dir.join(DATABASE);
         let db = Db::open(&database)?;
         let finder = Finder::open(state_dir.join(INDEX), config.search_timeout).await?;
-        let edges = db.edges().await.map_err(|error| OpenError::Edges { path: database, reason: error.to_string() })?;
+        let unreadable = |error: DbError| OpenError::Edges { path: database.clone(), reason: error.to_string() };
+        let edges = db.edges().await.map_err(unreadable)?;
+        let sites = Sites::new(config.steering.sites.clone(), db.sites().await.map_err(unreadable)?);
+        let steering = Arc::new(Steering::new(rules(&config)));
+        steering.describe(sites.steered());
+        let inputs = inputs(&config.steering, &sites, &edges, &steering)?;
+        let recorder = recorder(&config.steering, state_dir.join(DECISIONS))?;
         let lake_bucket = config.lake_bucket.as_ref().map(bucket).transpose()?;
         let (activity, workers) = Activity::open(&config.activity)?;
         let listener = TcpListener::bind(config.listen).await.map_err(|source| OpenError::listen(config.listen, source))?;
@@ -123,9 +152,23 @@ impl Control {
         let app = Arc::new(App {
             db,
             finder,
-            fleet: RwLock::new(Fleet::known(edges)),
+            purges: Purges::new(edges.iter().map(|edge| (edge.id.clone(), edge.purged_to))),
+            fleet: RwLock::new(fleet(edges, &sites)),
             edge_timeout: config.edge_timeout,
-            steering: Steering::new(Rules { silent_after: config.edge_timeout, ..Rules::default() }),
+            steering,
+            inputs: Arc::new(inputs),
+            sites: RwLock::new(sites),
+            views: Views::default(),
+            streams: Arc::default(),
+            conversations: TaskTracker::new(),
+            files: Hot::new(FILES_BYTES_MAX, |_, files| files.weight()),
+            periods: Hot::new(PERIODS_BYTES_MAX, |_, period| period.len()),
+            sealer: Sealer::new(key.to_jwk().as_bytes()),
+            public_url: config.steering.public_url,
+            steering_ttl: config.steering.ttl,
+            misses: Mutex::default(),
+            accounted: Hot::new(ACCOUNTED_MAX, |_, ()| 1),
+            recorder,
             signer: Signer::new(key, config.token_issuer, config.token_lifetime),
             keys,
             titles: Hot::new(TITLES_BYTES_MAX, |_, entry| entry.weight()),
@@ -169,6 +212,8 @@ impl Control {
         let (app, following) = (Arc::clone(&self.app), stop.clone());
         background.spawn(async move { app.finder.run(&app.db, following).await });
         background.spawn(housekeeping::run(Arc::clone(&self.app), self.audit_keep, stop.clone()));
+        background.spawn(Arc::clone(&self.app.inputs).run(Arc::clone(&self.app.steering), stop.clone()));
+        background.spawn(ending(Arc::clone(&self.app.streams), stop.clone()));
         let (ledger, served) = (Arc::clone(&self.app.ledger), CancellationToken::new());
         let ledger = tokio::spawn(ledger.run(api::now_unix_ms, served.clone()));
         background.spawn(discover::run(Arc::clone(&self.app), stop.clone()));
@@ -185,7 +230,7 @@ impl Control {
             tracing::error!(%error, "what viewers do is not kept");
         }
         server::serve(self.listener, self.router, stop).await;
-        for tasks in [&self.app.writes, &background] {
+        for tasks in [&self.app.writes, &self.app.conversations, &background] {
             tasks.close();
             if timeout(STOP_TIMEOUT, tasks.wait()).await.is_err() {
                 tracing::warn!(tasks = tasks.len(), "stopped with work still in progress after {STOP_TIMEOUT:?}");
@@ -202,9 +247,49 @@ impl Control {
         {
             tracing::warn!("what viewers did was not folded to its end");
         }
+        let app = Arc::clone(&self.app);
+        let flushing = spawn_blocking(move || app.recorder.as_ref().map(Recorder::flush));
+        if let Err(error) = flushing.await {
+            tracing::error!(%error, "the last decisions are not recorded");
+        }
         tracing::info!("control stopped");
         Ok(())
     }
+}
+
+/// Ends edges' streams on stop: connections are waited for, and these would last for ever.
+async fn ending(streams: Arc<Streams>, stop: CancellationToken) {
+    stop.cancelled().await;
+    streams.close();
+}
+
+/// The edges that were known before.
+fn fleet(edges: Vec<KeptEdge>, sites: &Sites) -> Fleet {
+    let mut fleet = Fleet::known(edges.into_iter().map(|edge| (edge.id, edge.registration, edge.is_drained)));
+    fleet.limit_sites(sites.capacities());
+    fleet
+}
+
+fn rules(config: &Config) -> Rules {
+    let SteeringConfig { reach_km, cost_max, shed_from_permille, full_at_permille, .. } = config.steering;
+    Rules { silent_after: config.edge_timeout, reach_km, cost_max, shed_from_permille, full_at_permille }
+}
+
+fn inputs(config: &SteeringConfig, sites: &Sites, edges: &[KeptEdge], steering: &Steering) -> Result<Inputs, InputsError> {
+    let of_edges = edges.iter().map(|edge| {
+        let site: Arc<str> = edge.registration.site.as_str().into();
+        let prefixes = edge.registration.prefixes.iter();
+        (edge.id.clone(), prefixes.map(|prefix| Announcement::new(*prefix, Arc::clone(&site))).collect())
+    });
+    Inputs::open(config.prefixes_file.clone(), config.places_file.clone(), sites.announcements(), of_edges, steering)
+}
+
+fn recorder(config: &SteeringConfig, folder: PathBuf) -> Result<Option<Recorder>, OpenError> {
+    if config.record_bytes == 0 {
+        return Ok(None);
+    }
+    let recorder = Recorder::start(folder.clone(), config.record_bytes, config.record_share);
+    recorder.map(Some).map_err(|source| OpenError::Record { path: folder, source })
 }
 
 /// Everyone whom the configuration names.
@@ -317,6 +402,12 @@ pub enum OpenError {
     /// The database opens, and the edges in it cannot be read.
     #[error("cannot read the edges in {}: {reason}", path.display())]
     Edges { path: PathBuf, reason: String },
+    /// A file of prefixes or places cannot be used.
+    #[error("steering: {0}")]
+    Inputs(#[from] InputsError),
+    /// Decisions cannot be recorded.
+    #[error("cannot record decisions in {}: {source}; it must be a directory that this user can write", path.display())]
+    Record { path: PathBuf, source: io::Error },
     /// What viewers did cannot be had.
     #[error("cannot use what viewers did: {reason}")]
     Ledger { reason: String },

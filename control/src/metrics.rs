@@ -4,6 +4,7 @@ mod activity;
 mod identity;
 mod resilience;
 mod search;
+mod steering;
 pub(crate) mod viewers;
 
 use std::time::Duration;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub(crate) use self::{activity::ActivityMetrics, identity::IdentityMetrics, search::SearchMetrics};
+pub(crate) use self::{
+    activity::ActivityMetrics, identity::IdentityMetrics, search::SearchMetrics, steering::SteeringMetrics,
+};
 
 use self::{
     identity::raise,
@@ -33,6 +36,7 @@ pub(crate) struct Metrics {
     edges: IntGaugeVec,
     hot: IntCounterVec,
     pub(crate) identity: IdentityMetrics,
+    pub(crate) steering: SteeringMetrics,
     pub(crate) viewers: viewers::Counters,
     pub(crate) arms: ArmMetrics,
     resilience: ResilienceMetrics,
@@ -88,10 +92,11 @@ impl Metrics {
         registry.register(Box::new(edges.clone()))?;
         let identity = IdentityMetrics::registered(&registry)?;
         let viewers = viewers::Counters::register(&registry)?;
+        let steering = SteeringMetrics::registered(&registry)?;
         let (arms, resilience) = (ArmMetrics::registered(&registry)?, ResilienceMetrics::registered(&registry)?);
         let search = SearchMetrics::registered(&registry)?;
         let activity = ActivityMetrics::registered(&registry)?;
-        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, viewers, arms, resilience, search, activity })
+        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, steering, viewers, arms, resilience, search, activity })
     }
 
     /// Counts one answered request.

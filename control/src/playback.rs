@@ -25,7 +25,11 @@ impl Signer {
 
     /// A pass to everything below `root`, good for the configured lifetime from `now_unix_s` on.
     pub(crate) fn pass<'a>(&self, root: &'a ObjectPath, now_unix_s: u64) -> Result<Pass<'a>, SignError> {
-        let expires_unix_s = now_unix_s.saturating_add(self.lifetime.as_secs());
+        self.pass_until(root, now_unix_s.saturating_add(self.lifetime.as_secs()))
+    }
+
+    /// A pass to everything below `root` that is good until then.
+    pub(crate) fn pass_until<'a>(&self, root: &'a ObjectPath, expires_unix_s: u64) -> Result<Pass<'a>, SignError> {
         let claims = Claims { iss: Some(self.issuer.clone()), ..Claims::for_tree(root, expires_unix_s) };
         Ok(Pass { token: token::sign(&self.key, &claims)?, root, expires_unix_s })
     }
@@ -42,6 +46,11 @@ impl Pass<'_> {
     /// The URL of the title's file `path` at the edge reached by `base`.
     pub(crate) fn url(&self, base: &str, path: &str) -> Result<String, PathError> {
         Ok(token::in_path(base, &self.token, &self.root.join(path)?))
+    }
+
+    /// The URL of the title's folder there, with a slash at its end: relative addresses lead to its files.
+    pub(crate) fn folder(&self, base: &str) -> String {
+        format!("{}/", token::in_path(base, &self.token, self.root))
     }
 }
 

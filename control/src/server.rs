@@ -2,8 +2,9 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -80,8 +81,9 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: C
         let busy = Activity::busy(&activity);
         let router = router.clone();
         async move {
-            let _busy = busy;
-            router.oneshot(request.map(Body::new)).await
+            let answer = router.oneshot(request.map(Body::new)).await;
+            // Until the answer's last byte: a stream's end comes long after its head.
+            answer.map(|answer| answer.map(|body| Body::new(BusyBody { body, _busy: busy })))
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -137,6 +139,32 @@ impl Activity {
 }
 
 struct Busy(Arc<Activity>);
+
+/// The body of an answer that is in progress.
+struct BusyBody {
+    body: Body,
+    _busy: Busy,
+}
+
+impl http_body::Body for BusyBody {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

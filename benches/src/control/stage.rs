@@ -12,7 +12,9 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use control::{
     Config, Control,
-    config::{HistoryConfig, KeySource, Overload, Proxies, ProxyHeader, Rate, Rates, Refresh, Rules, ViewersConfig},
+    config::{
+        HistoryConfig, KeySource, Overload, Proxies, ProxyHeader, Rate, Rates, Refresh, Rules, SteeringConfig, ViewersConfig,
+    },
     synthetic::{self, Crowd},
 };
 use serde_json::json;
@@ -161,6 +163,7 @@ fn config(folder: &Path) -> Config {
         canary: None,
         history: HistoryConfig::default(),
         search_timeout: Duration::from_millis(250),
+        steering: SteeringConfig::default(),
         allowed_origins: Vec::new(),
         activity: activity::Config::new(folder.join("state/activity"), folder.join("state/activity/lake")),
         lake_bucket: None,

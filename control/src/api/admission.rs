@@ -38,8 +38,8 @@ fn priority(method: &Method, route: Option<&str>, query: Option<&str>) -> Priori
     let first = route[1..].split('/').next().unwrap_or_default();
     let last = route.rsplit('/').next().unwrap_or_default();
     match (first, last) {
-        ("fleet" | "sites" | "search" | "audit" | "healthz" | "readyz" | "metrics" | "keys.json", _)
-        | ("steering", "explain") => Priority::Operation,
+        ("fleet" | "sites" | "purges" | "search" | "audit" | "healthz" | "readyz" | "metrics" | "keys.json", _)
+        | ("steering", "explain" | "misses") => Priority::Operation,
         ("videos", "playback" | "cdn-url") | ("steering", _) => Priority::Playback,
         ("videos", "last-watched-timestamp") | ("me", _) => Priority::Resume,
         ("videos", "{id}") if *method == Method::PATCH => Priority::Resume,
@@ -60,7 +60,11 @@ mod tests {
             (Method::GET, Some("/videos/{id}/playback"), None, Priority::Playback),
             (Method::GET, Some("/videos/{id}/cdn-url"), Some("segment=1"), Priority::Playback),
             (Method::GET, Some("/steering/{session}"), None, Priority::Playback),
+            (Method::GET, Some("/steering/{session}/master.m3u8"), None, Priority::Playback),
             (Method::GET, Some("/steering/explain"), None, Priority::Operation),
+            (Method::GET, Some("/steering/misses"), None, Priority::Operation),
+            (Method::POST, Some("/purges"), None, Priority::Operation),
+            (Method::POST, Some("/fleet/edges/{edge}/stream"), None, Priority::Operation),
             (Method::PATCH, Some("/videos/{id}/last-watched-timestamp"), None, Priority::Resume),
             (Method::PATCH, Some("/videos/{id}"), Some("op=LIKE"), Priority::Resume),
             (Method::GET, Some("/me/history"), None, Priority::Resume),

@@ -10,7 +10,7 @@ use http::{StatusCode, request::Parts};
 use serde::de::DeserializeOwned;
 
 use super::{
-    App, BODY_BYTES_MAX, TITLE_BYTES_MAX,
+    App, BODY_BYTES_MAX, REGISTRATION_BYTES_MAX, TITLE_BYTES_MAX,
     problem::{Kind, Problem},
 };
 use crate::identity::{
@@ -63,7 +63,9 @@ fn refused(rejection: &JsonRejection) -> Problem {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
             Kind::BodyTooLarge,
-            format!("a title's body may have {TITLE_BYTES_MAX} bytes, any other {BODY_BYTES_MAX}"),
+            format!(
+                "a title's body may have {TITLE_BYTES_MAX} bytes, an edge's or a site's {REGISTRATION_BYTES_MAX}, any other {BODY_BYTES_MAX}"
+            ),
         ),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::new(Kind::NotJson, "send the body with Content-Type: application/json"),
         _ => Problem::new(Kind::BadBody, rejection.body_text()),

@@ -1,4 +1,4 @@
-//! `/fleet/edges`: edges register and report; operators look.
+//! `/fleet/edges`: edges register and report; operators look, and drain.
 
 use std::{sync::Arc, time::Instant};
 
@@ -14,7 +14,10 @@ use super::{
     problem::{Kind, Problem},
     schema,
 };
-use crate::fleet::{EdgeId, Standing, checked};
+use crate::{
+    fleet::{EdgeId, Standing, checked},
+    steering::prefixes::Announcement,
+};
 
 /// All registered edges, by id.
 #[derive(Serialize, ToSchema)]
@@ -36,6 +39,17 @@ pub(super) struct EdgeView {
     /// The version of Larder it runs.
     version: String,
     health: EdgeHealth,
+    /// Whether operators want nobody sent there.
+    is_drained: bool,
+    /// Whether it has a stream open, so that it can be told something now.
+    is_connected: bool,
+    /// How full it is, in thousandths of what it can do: the fullest of network, processors and connections.
+    load_permille: u16,
+    /// Slices that it holds, as its last content digest says.
+    #[schema(required)]
+    slices: Option<u64>,
+    /// How many prefixes it announces.
+    prefixes: usize,
     /// How long ago it reported, in milliseconds; null when it has not since control started.
     #[schema(required)]
     report_age_ms: Option<u64>,
@@ -84,6 +98,11 @@ pub(super) async fn list(State(app): State<Arc<App>>, Looks(operator): Looks) ->
         url: edge.registration.url.clone(),
         version: edge.registration.version.clone(),
         health: edge.standing(now, app.edge_timeout).into(),
+        is_drained: edge.is_drained,
+        is_connected: app.streams.is_open(&edge.id),
+        load_permille: edge.load_permille(),
+        slices: edge.contents.as_ref().map(|contents| contents.slices()),
+        prefixes: edge.registration.prefixes.len(),
         report_age_ms: edge.last.as_ref().map(|(at, _)| u64::try_from((now - *at).as_millis()).unwrap_or(u64::MAX)),
         report: edge.last.as_ref().map(|(_, report)| report.clone()),
     });
@@ -112,8 +131,15 @@ pub(super) async fn register(
     let registration = checked(registration).map_err(|error| Problem::new(Kind::FlawedEdge, error.to_string()))?;
     let registered = app.fleet.write().register(id.clone(), registration.clone());
     let new = registered.map_err(|error| Problem::new(Kind::FleetFull, error.to_string()))?;
-    tracing::info!(edge = %id, site = registration.site, url = registration.url, new, "edge registered");
-    app.db.put_edge(id, registration).await?;
+    let prefixes = registration.prefixes.len();
+    tracing::info!(edge = %id, site = registration.site, url = registration.url, prefixes, new, "edge registered");
+    let site: Arc<str> = registration.site.as_str().into();
+    let announced = registration.prefixes.iter().map(|prefix| Announcement::new(*prefix, Arc::clone(&site)));
+    app.inputs.announce_edge(&id, announced.collect());
+    let purged_to = app.db.put_edge(id.clone(), registration).await?;
+    if new {
+        app.purges.done(id, purged_to);
+    }
     Ok(if new { StatusCode::CREATED } else { StatusCode::NO_CONTENT })
 }
 
@@ -155,10 +181,53 @@ pub(super) async fn remove(State(app): State<Arc<App>>, _: Operates, Named(id): 
         return Err(not_registered(&id));
     }
     tracing::info!(edge = %id, "edge removed");
+    app.inputs.announce_edge(&id, Vec::new());
+    app.purges.forget(&id);
     app.db.remove_edge(id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn not_registered(id: &EdgeId) -> Problem {
+/// Sends nobody to an edge from now on, also after a restart of either. It serves whom it has, and whoever comes nevertheless.
+#[utoipa::path(
+    post, path = "/fleet/edges/{edge}/drain", tag = "fleet", operation_id = "drainEdge", security(("operator" = [])),
+    params(("edge" = String, Path, description = "The edge's id.")),
+    responses(
+        (status = 204, description = "Nobody is sent there; the edge is told now or when it comes back."),
+        (status = 401, description = "Not an operator."),
+        (status = 403, description = "The operator's role is viewer."),
+        (status = 404, description = "It is not registered."),
+    )
+)]
+pub(super) async fn drain(State(app): State<Arc<App>>, _: Operates, Named(id): Named<EdgeId>) -> Result<StatusCode, Problem> {
+    set_drained(&app, id, true).await
+}
+
+/// Sends viewers to an edge again that was drained.
+#[utoipa::path(
+    post, path = "/fleet/edges/{edge}/undrain", tag = "fleet", operation_id = "undrainEdge", security(("operator" = [])),
+    params(("edge" = String, Path, description = "The edge's id.")),
+    responses(
+        (status = 204, description = "Viewers are sent there once it reports that it is ready."),
+        (status = 401, description = "Not an operator."),
+        (status = 403, description = "The operator's role is viewer."),
+        (status = 404, description = "It is not registered."),
+    )
+)]
+pub(super) async fn undrain(State(app): State<Arc<App>>, _: Operates, Named(id): Named<EdgeId>) -> Result<StatusCode, Problem> {
+    set_drained(&app, id, false).await
+}
+
+async fn set_drained(app: &App, id: EdgeId, is_drained: bool) -> Result<StatusCode, Problem> {
+    // The decision first: it holds from the moment of the answer, whether or not the edge hears of it.
+    if !app.fleet.write().drain(&id, is_drained) {
+        return Err(not_registered(&id));
+    }
+    tracing::info!(edge = %id, is_drained, "edge drained or not");
+    app.db.drain_edge(id, is_drained).await?;
+    app.streams.tell_news();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) fn not_registered(id: &EdgeId) -> Problem {
     Problem::new(Kind::NoSuchEdge, format!("no edge {:?} is registered", id.as_str()))
 }

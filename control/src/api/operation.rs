@@ -70,7 +70,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
     let now = Now {
         titles,
         edges: &edges,
-        hot: &[("titles", app.titles.counts())],
+        hot: &[("titles", app.titles.counts()), ("files", app.files.counts()), ("periods", app.periods.counts())],
         activity: app.activity.stats(),
         known: (app.activity.users(), app.discover.overview().newest().count()),
         tokens: app.identity.viewers.as_ref().map_or((0, 0), |viewers| viewers.counts()),
@@ -78,5 +78,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         dependencies: &[&app.db.dependencies()[..], &app.needs.all()[..]].concat(),
         search: app.finder.state(),
     };
+    let recorded = app.recorder.as_ref().map(|recorder| recorder.counts());
+    app.metrics.steering.set(app.streams.len(), app.misses.lock().total(), recorded);
     Ok(json(Bytes::from(app.metrics.text(&now)?), prometheus::TEXT_FORMAT))
 }

@@ -1,9 +1,9 @@
 //! `/videos/{id}/playback`, `/cdn-url` and `/thumbnail`: signed URLs of a title's files on the edges that rank best.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -13,12 +13,7 @@ use http::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use wire::{
-    object::{ObjectPath, PathError},
-    placement::{Key, Popularity},
-    report::Registration,
-    title::TitleId,
-};
+use wire::{object::PathError, title::TitleId};
 
 use super::{
     App,
@@ -27,15 +22,17 @@ use super::{
     extract::{MaybeViewer, Named, Params},
     now_unix_ms,
     problem::{Kind, Problem},
+    steer::{Ranked, rank},
+    steering::{Reached, address, no_edge},
     timestamp::rfc3339,
     videos::{RenditionView, TitleIdText, entry},
 };
 use crate::{
     catalogue::Entry,
     db::{At, Found},
-    fleet::EdgeId,
+    identity::address::Client,
     playback::{Pass, Wanted, describe},
-    steering::{Wanted as Steered, decide::Content},
+    view::Seen,
     viewers::view::{View, is_finished},
 };
 
@@ -55,7 +52,13 @@ pub(super) struct Playback {
     /// Where the viewer who asks stopped; null if nobody known asks, or she has not watched it.
     #[schema(required)]
     resume: Option<Resume>,
-    /// Where the title may be played from, best first; all have the same files. At least one, at most eight.
+    /// An HLS multivariant playlist on several edges, with content steering: the player moves when the ranking does.
+    #[schema(format = "uri")]
+    hls: String,
+    /// The same as a DASH manifest. 404 for titles whose segments are not numbered.
+    #[schema(format = "uri")]
+    dash: String,
+    /// Where the title may be played from, best first; all have the same files. At least one, at most eight. For players that choose themselves.
     edges: Vec<PlaybackEdge>,
     renditions: Vec<RenditionView>,
 }
@@ -118,32 +121,24 @@ pub(super) struct PlaybackEdge {
 }
 
 impl PlaybackEdge {
-    fn new((id, registration): (EdgeId, Registration), entry: &Entry, pass: &Pass<'_>) -> Result<Self, PathError> {
-        let url = |path: &str| pass.url(&registration.url, path);
+    fn new(edge: &Seen, entry: &Entry, pass: &Pass<'_>) -> Result<Self, PathError> {
+        let url = |path: &str| pass.url(&edge.url, path);
         Ok(Self {
-            edge: id.to_string(),
+            edge: edge.id.to_string(),
             hls: url(&entry.hls)?,
             dash: url(&entry.dash)?,
             storyboard: url(&entry.storyboard)?,
             poster: url(&entry.poster)?,
-            site: registration.site,
-            url: registration.url,
+            site: edge.site.clone(),
+            url: edge.url.clone(),
         })
     }
 }
 
-/// The edges for the title at `root`, best first; at least one.
-fn ranked(app: &App, root: &ObjectPath) -> Result<Vec<(EdgeId, Registration)>, Problem> {
-    let wanted =
-        Steered { title: Key::of(root.as_str().as_bytes()), popularity: Popularity::NONE, session: app.steering.new_session() };
-    let fleet = app.fleet.read();
-    let snapshot = app.steering.snapshot(&fleet);
-    let ranking = app.steering.decide(&wanted, &snapshot, Instant::now(), |_| Content::Unknown);
-    let ranked: Vec<_> = ranking.edges.iter().filter_map(|edge| fleet.edge(&snapshot.edges()[*edge].id)).collect();
-    if ranked.is_empty() {
-        return Err(Problem::new(Kind::NoEdge, "no edge has reported lately that it is ready"));
-    }
-    Ok(ranked.into_iter().map(|edge| (edge.id.clone(), edge.registration.clone())).collect())
+/// The edges for a title and a client, best first; at least one.
+async fn ranked(app: &App, entry: &Entry, Client { address, .. }: Client, session: u64) -> Result<Ranked, Problem> {
+    let ranked = rank(app, entry, address, session, true).await?;
+    if ranked.is_empty() { Err(no_edge()) } else { Ok(ranked) }
 }
 
 fn pass<'a>(app: &App, entry: &'a Entry) -> Result<Pass<'a>, Problem> {
@@ -167,10 +162,17 @@ pub(super) async fn playback(
     State(app): State<Arc<App>>,
     MaybeViewer(viewer): MaybeViewer,
     Named(id): Named<TitleId>,
+    Extension(client): Extension<Client>,
+    Reached(base): Reached,
 ) -> Result<Response, Problem> {
     let entry = entry(&app, &id).await?;
-    let edges = ranked(&app, &entry.root)?;
+    let session = app.steering.new_session().as_u64();
+    let ranked = ranked(&app, &entry, client, session).await?;
     let pass = pass(&app, &entry)?;
+    let steered = ranked.session(&entry, session, &pass);
+    if let Some(home) = &steered.home {
+        app.misses.lock().decided(&id, home, steered.miss, now_unix_ms());
+    }
     let stopped = match viewer {
         Some(user) => app.needs.resume.call(app.ledger.stopped(user, id.clone())).await.unwrap_or_else(|unavailable| {
             // Playing from the beginning is better than not at all, or late.
@@ -185,7 +187,9 @@ pub(super) async fn playback(
         duration_ms: entry.summary.duration_ms,
         expires_at: rfc3339(pass.expires_unix_s * 1000),
         resume: stopped.map(|view| Resume::of(view, entry.summary.duration_ms)),
-        edges: edges.into_iter().map(|edge| PlaybackEdge::new(edge, &entry, &pass)).collect::<Result<_, _>>()?,
+        hls: address(&app, &base, &steered, "/master.m3u8"),
+        dash: address(&app, &base, &steered, "/manifest.mpd"),
+        edges: ranked.edges().map(|edge| PlaybackEdge::new(edge, &entry, &pass)).collect::<Result<_, _>>()?,
         renditions: entry.renditions.iter().map(RenditionView::from).collect(),
     };
     Ok(([(CACHE_CONTROL, NO_STORE)], Json(playback)).into_response())
@@ -270,6 +274,7 @@ pub(super) async fn cdn_url(
     MaybeViewer(viewer): MaybeViewer,
     Named(id): Named<TitleId>,
     Params(params): Params<SegmentParams>,
+    Extension(client): Extension<Client>,
 ) -> Result<Response, Problem> {
     let asked = params.at()?;
     let wanted = params.wanted()?;
@@ -300,10 +305,10 @@ pub(super) async fn cdn_url(
             return Err(Problem::new(Kind::NoSuchSegment, format!("rendition {} has segments 1 to {count}", rendition.id)));
         }
     };
-    let edges = ranked(&app, &entry.root)?;
+    let ranked = ranked(&app, &entry, client, app.steering.new_session().as_u64()).await?;
     let pass = pass(&app, &entry)?;
     let found = CdnUrl {
-        urls: edges.iter().map(|(_, edge)| pass.url(&edge.url, &segment.path)).collect::<Result<_, _>>()?,
+        urls: ranked.edges().map(|edge| pass.url(&edge.url, &segment.path)).collect::<Result<_, _>>()?,
         rendition: rendition.id.clone(),
         segment: number,
         start_ms: segment.start_ms,
@@ -331,9 +336,11 @@ pub(super) async fn thumbnail(
     State(app): State<Arc<App>>,
     _: MaybeViewer,
     Named(id): Named<TitleId>,
+    Extension(client): Extension<Client>,
 ) -> Result<Response, Problem> {
     let entry = entry(&app, &id).await?;
-    let edges = ranked(&app, &entry.root)?;
-    let url = pass(&app, &entry)?.url(&edges[0].1.url, &entry.poster)?;
+    let ranked = rank(&app, &entry, client.address, app.steering.new_session().as_u64(), false).await?;
+    let best = ranked.edges().next().ok_or_else(no_edge)?;
+    let url = pass(&app, &entry)?.url(&best.url, &entry.poster)?;
     Ok((StatusCode::FOUND, [(CACHE_CONTROL, NO_STORE)], [(LOCATION, url)]).into_response())
 }

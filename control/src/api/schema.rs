@@ -170,6 +170,9 @@ pub(super) struct Registration {
     url: String,
     /// The version of Larder it runs.
     version: String,
+    /// The networks whose clients its site serves first.
+    #[schema(required = false, max_items = 50000, example = json!(["203.0.113.0/24"]))]
+    prefixes: Vec<String>,
 }
 
 /// How an edge does.
@@ -180,18 +183,72 @@ pub(super) struct Report {
     health: Health,
     /// Connections open now, all protocols.
     connections: u64,
+    /// The most that it takes.
+    connections_max: Option<u64>,
+    #[schema(required = false)]
+    load: Load,
     /// Requests answered since the edge started.
     requests: u64,
     /// Body bytes sent to players since the edge started.
     bytes_sent: u64,
     /// Body bytes from RAM since the edge started.
     bytes_ram: u64,
+    /// Body bytes from SSD since the edge started.
+    #[schema(required = false)]
+    bytes_ssd: u64,
     /// Body bytes brought from the origin since the edge started.
     bytes_filled: u64,
     /// The RAM budget.
     ram_bytes_max: u64,
     /// How much of the RAM budget is in use.
     ram_bytes: u64,
+    /// What the devices that serve can hold.
+    #[schema(required = false)]
+    ssd_bytes_max: u64,
+    #[schema(required = false)]
+    hit_ratios: HitRatios,
+    /// Devices of the SSD tier.
+    #[schema(required = false)]
+    devices: u64,
+    /// Of these, how many were given up.
+    #[schema(required = false)]
+    devices_off: u64,
+}
+
+/// How busy an edge is.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "described, never made")]
+pub(super) struct Load {
+    /// Bits of bodies sent to players each second, over the last few seconds.
+    bits_per_second: u64,
+    /// The most that it can send, configured or measured.
+    bits_per_second_max: Option<u64>,
+    /// The part of their time that serving threads were running, from 0 to 1.
+    cpu_share: Option<f64>,
+}
+
+/// Which tiers slices came from in the last minute, from 0 to 1.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "described, never made")]
+pub(super) struct HitRatios {
+    ram: Option<f64>,
+    ssd: Option<f64>,
+}
+
+/// What is to be forgotten: `{"object": "/a/1"}`, `{"prefix": "/a/"}`, `{"tag": "film"}` or `"all"`.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "described, never made")]
+pub(super) enum What {
+    /// The object with this path.
+    Object(String),
+    /// All objects whose paths begin so.
+    Prefix(String),
+    /// All objects that came with this tag.
+    Tag(String),
+    /// Everything.
+    All,
 }
 
 /// What an edge says of itself.

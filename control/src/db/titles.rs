@@ -216,6 +216,41 @@ impl Db {
         })
         .await
     }
+
+    /// All segments of a rendition, in play order.
+    pub(crate) async fn segments(&self, id: TitleId, rendition: String) -> Result<Vec<Segment>, DbError> {
+        self.read(move |db| {
+            let mut select = db.prepare_cached(
+                "SELECT path, start_ms, duration_ms FROM segments WHERE title_id = ? AND rendition_id = ? ORDER BY number",
+            )?;
+            let segments = select.query_map(params![id.as_str(), rendition], |row| {
+                Ok(Segment { path: row.get(0)?, start_ms: unsigned(row.get(1)?), duration_ms: unsigned(row.get(2)?) })
+            })?;
+            Ok(segments.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Of each of these renditions that there is, the paths of its first and last segment, and how many it has.
+    pub(crate) async fn segment_ends(&self, id: TitleId, renditions: Vec<String>) -> Result<Vec<(String, String, u64)>, DbError> {
+        self.read(move |db| {
+            let mut ends = Vec::with_capacity(renditions.len());
+            for rendition in renditions {
+                let end = |order: &str| -> Result<Option<(String, i64)>, DbError> {
+                    let statement = format!(
+                        "SELECT path, number FROM segments WHERE title_id = ? AND rendition_id = ? ORDER BY number {order} LIMIT 1"
+                    );
+                    let key = params![id.as_str(), rendition];
+                    Ok(db.prepare_cached(&statement)?.query_row(key, |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+                };
+                if let (Some((first, _)), Some((last, count))) = (end("ASC")?, end("DESC")?) {
+                    ends.push((first, last, unsigned(count)));
+                }
+            }
+            Ok(ends)
+        })
+        .await
+    }
 }
 
 fn find(db: &Connection, id: &TitleId) -> Result<Option<Entry>, DbError> {

@@ -186,12 +186,15 @@ async fn everything_described_is_served_and_described_in_words() {
         }
     }
     let expected = [
+        "accountMisses",
         "amendVideo",
         "checkHealth",
         "checkReadiness",
         "continueWatching",
         "describeApi",
+        "drainEdge",
         "explainProblem",
+        "explainSteering",
         "exportUser",
         "findOpinion",
         "findPosition",
@@ -205,24 +208,35 @@ async fn everything_described_is_served_and_described_in_words() {
         "listHistory",
         "listKeys",
         "listLikes",
+        "listSites",
         "listTrends",
         "listVideos",
+        "lookUpPurge",
+        "lookUpSite",
         "lookUpVideo",
         "measure",
         "playVideo",
         "publishVideo",
+        "purge",
+        "putSite",
         "rateVideo",
         "readAudit",
         "readQuality",
         "readReference",
+        "readSteeredManifest",
+        "readSteeredPlaylist",
         "rebuildSearch",
         "recommend",
         "registerEdge",
         "removeEdge",
+        "removeSite",
         "removeVideo",
         "reportEdge",
         "sendActivity",
         "showThumbnail",
+        "steer",
+        "streamEdge",
+        "undrainEdge",
         "whoAmI",
     ];
     assert_eq!(operations.iter().map(String::as_str).collect::<Vec<_>>(), expected);
@@ -249,7 +263,9 @@ async fn shared_types_are_as_described_member_by_member() {
     let (_dir, service) = start().await;
     let description = Description(service.get("/openapi.json").await.json());
     holds::<Title>(&description, "Title", &title("demo"));
-    holds::<Registration>(&description, "Registration", &registration("e1"));
+    let mut announcing = registration("e1");
+    announcing["prefixes"] = json!(["10.0.0.0/8"]);
+    holds::<Registration>(&description, "Registration", &announcing);
     holds::<Report>(&description, "Report", &report("ready"));
     holds::<Report>(&description, "Report", &report("draining"));
 }

@@ -41,6 +41,7 @@ async fn operators_see_every_edge_and_its_last_report() {
     service.send(with(Method::PUT, "/fleet/edges/e2", EDGE, &registration("e2"))).await;
     let edges = edges(&service).await;
     let expected = json!({ "edge": "e1", "site": "site-1", "url": "https://e1.example:8443", "version": "0.1.0", "health": "ready",
+                           "isDrained": false, "isConnected": false, "loadPermille": 250, "slices": null, "prefixes": 0,
                            "reportAgeMs": edges[0]["reportAgeMs"], "report": report("ready") });
     assert_eq!(edges[0], expected);
     assert!(edges[0]["reportAgeMs"].as_u64().unwrap() < 60_000);

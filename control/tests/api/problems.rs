@@ -78,7 +78,12 @@ async fn each_bad_request_gets_its_own_problem() {
             "no-such-edge",
             "no edge \"e9\" is registered",
         ),
-        (with(Method::POST, "/fleet/edges/e9/reports", EDGE, &report("well")), 400, "bad-body", "health: unknown variant `well`"),
+        (
+            with(Method::POST, "/fleet/edges/e9/reports", EDGE, &changed(report("ready"), "/health", json!(7))),
+            400,
+            "bad-body",
+            "health: expected value",
+        ),
     ];
     for (request, status, kind, detail) in cases {
         let what = format!("{} {}", request.method(), request.uri());
@@ -114,12 +119,15 @@ async fn bodies_over_the_limit_are_refused_by_its_name() {
     };
     for request in [
         over(Method::PUT, "/videos/demo", OPERATOR, 32 * 1024 * 1024),
-        over(Method::PUT, "/fleet/edges/e1", EDGE, 64 * 1024),
+        over(Method::PUT, "/fleet/edges/e1", EDGE, 4 * 1024 * 1024),
         over(Method::POST, "/fleet/edges/e1/reports", EDGE, 64 * 1024),
     ] {
         let reply = service.send(request).await;
         assert_eq!(reply.status, StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(reply.json()["detail"], "a title's body may have 33554432 bytes, any other 65536");
+        assert_eq!(
+            reply.json()["detail"],
+            "a title's body may have 33554432 bytes, an edge's or a site's 4194304, any other 65536"
+        );
     }
 }
 

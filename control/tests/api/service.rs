@@ -5,7 +5,7 @@ use std::{convert::Infallible, net::SocketAddr, path::Path, time::Duration};
 use bytes::Bytes;
 use control::{
     Config, Control, OpenError,
-    config::{HistoryConfig, Overload, Proxies, ProxyHeader, Rate, Rates},
+    config::{HistoryConfig, Overload, Proxies, ProxyHeader, Rate, Rates, SteeringConfig},
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -67,6 +67,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         history: HistoryConfig::default(),
         // The same for a search.
         search_timeout: Duration::from_secs(600),
+        steering: SteeringConfig::default(),
         allowed_origins: vec!["https://app.example".parse().unwrap()],
         // No test fails because the machine is slow.
         activity: activity::Config {
@@ -192,7 +193,11 @@ pub(crate) fn registration(edge: &str) -> Value {
 }
 
 pub(crate) fn report(health: &str) -> Value {
-    json!({ "health": health, "connections": 1, "requests": 2, "bytesSent": 3, "bytesRam": 4, "bytesFilled": 5, "ramBytesMax": 6, "ramBytes": 7 })
+    json!({
+        "health": health, "connections": 1, "connectionsMax": 1000, "requests": 2, "bytesSent": 3, "bytesRam": 4, "bytesSsd": 8, "bytesFilled": 5,
+        "ramBytesMax": 6, "ramBytes": 7, "ssdBytesMax": 9, "devices": 2, "devicesOff": 1, "hitRatios": { "ram": 0.5, "ssd": null },
+        "load": { "bitsPerSecond": 10, "bitsPerSecondMax": null, "cpuShare": 0.25 },
+    })
 }
 
 /// A title with two video renditions and one of audio, each of `segments` segments of 4 seconds, the last one of 2.
