@@ -93,6 +93,9 @@ pub(crate) enum Command {
     /// Show or forget what control keeps of a user
     #[command(after_help = USER_DATA)]
     UserData(UserDataArgs),
+    /// Say why a viewer is sent to an edge, and what recorded decisions would be in another fleet
+    #[command(after_help = STEER)]
+    Steer(SteerArgs),
 }
 
 impl Command {
@@ -489,6 +492,97 @@ pub(crate) struct CacheVerifyArgs {
     /// Read the devices of a stopped edge; needs --config
     #[arg(long, requires = "config")]
     pub(crate) offline: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const STEER: &str = "\
+Examples:
+  larder steer explain --client 203.0.113.7 --video film-17
+  larder steer replay --without-site berlin
+
+A viewer is sent to the site that announces the longest prefix of his address, else to the nearest; edges that are
+silent, draining or full are left out, and those that lack the title, shed load, are far or dear come last.";
+
+#[derive(Debug, Args)]
+pub(crate) struct SteerArgs {
+    #[command(subcommand)]
+    pub(crate) command: SteerCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SteerCommand {
+    /// Show every edge that a viewer could be sent to, and why it is in the answer or is not
+    #[command(after_help = STEER_EXPLAIN)]
+    Explain(SteerExplainArgs),
+    /// Take recorded decisions again in a fleet with a difference: what if all of a site fails?
+    #[command(after_help = STEER_REPLAY)]
+    Replay(SteerReplayArgs),
+}
+
+/// Which control is meant, and what opens it.
+#[derive(Debug, Args)]
+pub(crate) struct OperatorArgs {
+    /// Control's address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) control: String,
+    /// The file with an operator's secret
+    #[arg(long, value_name = "FILE", default_value = "/etc/larder/secrets/operator")]
+    pub(crate) token_file: PathBuf,
+}
+
+const STEER_EXPLAIN: &str = "\
+Examples:
+  larder steer explain --client 203.0.113.7 --video film-17
+  larder steer explain --client 2001:db8::7 --video film-17 --session 2 --control http://10.1.2.3:8080 --json
+
+It asks control as it is now, and changes nothing. Edges in the answer come first, in its order; then those that are
+not, each with the first reason that kept it out.";
+
+#[derive(Debug, Args)]
+pub(crate) struct SteerExplainArgs {
+    #[command(flatten)]
+    pub(crate) operator: OperatorArgs,
+    /// The viewer's address
+    #[arg(long, value_name = "IP")]
+    pub(crate) client: IpAddr,
+    /// The title's id in the catalogue
+    #[arg(long, value_name = "ID")]
+    pub(crate) video: TitleId,
+    /// Another session of the same viewer: sessions take turns among equal edges
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) session: u64,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const STEER_REPLAY: &str = "\
+Examples:
+  larder steer replay --without-site berlin
+  larder steer replay --decisions /backup/decisions --without-edge b1 --without-edge b2 --load 150
+  larder steer replay --decisions 0000000007.jsonl --json
+
+Control records the decisions of a share of all sessions in state_dir/decisions (steering.record). Each is taken twice
+here, in the fleet as it was and with the difference; what is shown is the second beside the first. An edge's load
+is reckoned from what it reported and the sessions that come and go: above 100 % it could not bear them. It is a first
+step: sessions that a full edge would shed are not sent on. No file is changed, and control need not run.";
+
+#[derive(Debug, Args)]
+pub(crate) struct SteerReplayArgs {
+    /// A file of decisions, or a folder of them; may be given again
+    #[arg(long, value_name = "PATH", default_value = "/var/lib/larder/control/decisions")]
+    pub(crate) decisions: Vec<PathBuf>,
+    /// As if all edges of this site were gone; may be given again
+    #[arg(long, value_name = "NAME")]
+    pub(crate) without_site: Vec<String>,
+    /// As if this edge were gone; may be given again
+    #[arg(long, value_name = "ID")]
+    pub(crate) without_edge: Vec<String>,
+    /// As if every edge had this much of its load, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    pub(crate) load: u32,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

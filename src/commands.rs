@@ -18,6 +18,7 @@ mod ingest;
 mod origin;
 mod replay;
 mod sign;
+mod steer;
 mod user_data;
 
 use std::io::{IsTerminal as _, Write as _, stderr, stdin};
@@ -47,6 +48,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Command::Cache(args) => cache::run(args).await,
             Command::Catalog(args) => catalog::run(args).await,
             Command::UserData(args) => user_data::run(args).await,
+            Command::Steer(args) => steer::run(args).await,
         }
     })
 }
