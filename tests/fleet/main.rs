@@ -12,4 +12,5 @@ mod operators;
 mod replay;
 mod slow_readers;
 mod ssd;
+mod steering;
 mod support;

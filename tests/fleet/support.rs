@@ -51,6 +51,11 @@ impl Role {
         }
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The most memory that the process ever had resident, in bytes (`VmHWM`, proc_pid_status(5)).
     pub(crate) fn resident_bytes_max(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the process runs");
