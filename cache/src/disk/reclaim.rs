@@ -14,7 +14,7 @@ use super::{
 };
 use crate::policy::{FREE_MIN, Hits, ROUNDS_MAX, Shelf, Stand};
 
-/// Segments that planned content leaves to what is on demand: two open, two free, and some that stay.
+/// Segments that planned content leaves to what is on demand: two open, three that can be opened, and one that stays.
 const DEMAND_MIN: usize = SEGMENTS_MIN as usize - 2;
 /// A planned segment with more than this part alive is not worth reclaiming: planned content has no more room then.
 const PLANNED_LIVE_MAX: (usize, usize) = (9, 10);

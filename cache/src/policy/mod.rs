@@ -17,8 +17,9 @@ use ghost::Ghosts;
 pub(crate) use shared::SharedPolicy;
 use trial::{Sample, Trial};
 
-/// Segments that are free before one is opened: that one, and one for what is written again while the next one is reclaimed.
-pub(crate) const FREE_MIN: usize = 2;
+/// Segments that can be opened before one is: that one, and one for each shelf that slices of the next one that is reclaimed are written again to. Until they
+/// are opened they serve.
+pub(crate) const FREE_MIN: usize = 3;
 /// After so many segments that were reclaimed to free one, nothing more is written again.
 pub(crate) const ROUNDS_MAX: usize = 8;
 

@@ -214,12 +214,12 @@ fn the_same_requests_have_the_same_outcome_on_every_machine() {
         requests: 60_000,
         bytes: 789_833_571,
         bytes_ram: 282_255_100,
-        bytes_ssd: 103_627_436,
+        bytes_ssd: 102_456_466,
         objects_ram: 20_586,
-        objects_hit: 28_561,
-        bytes_offered: 595_054_592,
-        bytes_admitted: 595_054_592,
-        bytes_rewritten: 61_636_608,
+        objects_hit: 28_472,
+        bytes_offered: 596_766_720,
+        bytes_admitted: 596_766_720,
+        bytes_rewritten: 62_345_216,
     };
     assert_eq!(outcome, expected);
 }
