@@ -1,6 +1,6 @@
 """Draws benches/hit_ratio.png from what `larder replay --compare --json` prints.
 
-    larder replay TRACE --compare --json --sizes 1GiB,2GiB,4GiB,8GiB,16GiB,20GiB,40GiB,80GiB,160GiB > hit_ratio.json
+    larder replay TRACE --compare --json --sizes 1GiB,2GiB,5GiB,10GiB,20GiB,30GiB,40GiB,60GiB,80GiB,100GiB,120GiB,160GiB > hit_ratio.json
     python3 -m venv venv && venv/bin/pip install matplotlib
     venv/bin/python benches/hit_ratio.py hit_ratio.json benches/hit_ratio.png
 """
