@@ -152,13 +152,16 @@ impl Away {
 /// Objects in two folders on two devices. Gives those that are on the second.
 async fn two_devices(io: IoChoice) -> (Rig, Vec<String>) {
     let rig = Rig::new(io, &[8, 8]).await;
-    let keys: Vec<String> = (0..24).map(|n| format!("/{}/{n}", n % 2)).collect();
-    for key in &keys {
-        rig.store(key, ONE, false).await;
+    let engine = &rig.disk().engine;
+    let some_on = |device: usize, folder: u32| {
+        let keys = (0..).map(move |n| format!("/{folder}/{n}"));
+        keys.filter(move |key| engine.device_for(key) == Some(device)).take(4)
+    };
+    let second: Vec<String> = some_on(1, 0).chain(some_on(1, 1)).collect();
+    for key in some_on(0, 0).chain(some_on(0, 1)).chain(second.iter().cloned()) {
+        rig.store(&key, ONE, false).await;
     }
-    let is_second = |key: &&String| rig.disk().find(key, 0).is_some_and(|place| place.device() == 1);
-    let second: Vec<String> = keys.iter().filter(is_second).cloned().collect();
-    assert!(second.len() > 3 && second.len() < 21 && second.iter().any(|key| key.starts_with("/0/")));
+    assert!(second.iter().all(|key| rig.disk().find(key, 0).is_some_and(|place| place.device() == 1)));
     (rig, second)
 }
 
