@@ -22,7 +22,7 @@ use std::{
 use ::activity::{Activity, Config as ActivityConfig};
 use control::{
     Config, Control,
-    config::{HistoryConfig, Overload, Proxies, ProxyHeader, Rate, Rates},
+    config::{HistoryConfig, Overload, Proxies, ProxyHeader, Rate, Rates, SteeringConfig},
 };
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
@@ -89,6 +89,7 @@ fn config(folder: &Path, activity: ActivityConfig) -> Config {
         edge_token_file: file("edge", "the-secret-of-edges"),
         edge_timeout: Duration::from_secs(3600),
         history: HistoryConfig::default(),
+        steering: SteeringConfig::default(),
         search_timeout: Duration::from_millis(250),
         lake_bucket: None,
         allowed_origins: Vec::new(),

@@ -7,7 +7,7 @@ use activity::{
     Unit, WORD_BYTES_MAX,
 };
 use axum::{
-    Json,
+    Extension, Json,
     extract::{FromRequest as _, Request, State, rejection::BytesRejection},
     response::{IntoResponse, Response},
 };
@@ -33,7 +33,7 @@ use super::{
     problem::{Kind, Problem},
     region::region_of,
 };
-use crate::identity::user::UserId;
+use crate::identity::{address::Client, user::UserId};
 
 /// The body of a batch.
 pub(super) const BATCH_BYTES_MAX: usize = 512 * 1024;
@@ -225,6 +225,7 @@ impl From<Receipt> for ActivityReceipt {
 pub(super) async fn send(
     State(app): State<Arc<App>>,
     MaySend { user, is_relay }: MaySend,
+    Extension(client): Extension<Client>,
     request: Request,
 ) -> Result<Response, Problem> {
     let is_json =
@@ -238,8 +239,8 @@ pub(super) async fn send(
     let body = Bytes::from_request(request, &()).await.map_err(|rejection| unread(&rejection))?;
     // A relay's viewers are named as their tokens name them, so that what is theirs is found, and forgotten, by one name.
     let is_viewer: fn(&str) -> bool = |text| text.parse::<UserId>().is_ok();
-    let region = if is_relay { "" } else { region_of() };
-    let sender = Sender { user: user.as_ref().map(UserId::as_str), region, relay: is_relay.then_some(is_viewer) };
+    let region = if is_relay { String::new() } else { region_of(&app, client) };
+    let sender = Sender { user: user.as_ref().map(UserId::as_str), region: &region, relay: is_relay.then_some(is_viewer) };
     let kept = app.activity.submit(&body, sender);
     // What waits for the disk is in the queue, which has a bound of its own.
     drop((body, reading));

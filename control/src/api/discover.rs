@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use activity::{Activity, Trend, Window};
 use axum::{
-    Json,
+    Extension, Json,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -23,7 +23,12 @@ use super::{
     videos::{TitleIdText, VideoSummary, catalogued},
     viewers::begun,
 };
-use crate::{catalogue::Summary, discover::Overview, identity::user::UserId, resilience::dependency::Dependency};
+use crate::{
+    catalogue::Summary,
+    discover::Overview,
+    identity::{address::Client, user::UserId},
+    resilience::dependency::Dependency,
+};
 
 /// Titles a list of trends has unless told, and at most.
 const LIMIT_DEFAULT: u32 = 20;
@@ -111,6 +116,7 @@ pub(super) struct TrendView {
 pub(super) async fn trending(
     State(app): State<Arc<App>>,
     _: MaybeViewer,
+    Extension(client): Extension<Client>,
     conditions: Conditions,
     Params(params): Params<TrendParams>,
 ) -> Result<Response, Problem> {
@@ -123,7 +129,7 @@ pub(super) async fn trending(
         return Err(Problem::bad_parameter("region", format!("it is longer than {} bytes", activity::REGION_BYTES_MAX)));
     }
     let window = params.window.unwrap_or_default();
-    let region = asked.unwrap_or_else(|| region_of().to_owned());
+    let region = asked.unwrap_or_else(|| region_of(&app, client));
     let overview = app.discover.overview();
     let (trends, is_of_region) = trends(&app.activity, &region, window.into(), &overview);
     let found = async {
@@ -230,8 +236,12 @@ pub(super) struct Recommendations {
         (status = 401, description = "Control is not open to those without a token, or the token is not good."),
     )
 )]
-pub(super) async fn recommendations(State(app): State<Arc<App>>, MaybeViewer(user): MaybeViewer) -> Response {
-    let rows = rows(&app, user.as_ref()).await;
+pub(super) async fn recommendations(
+    State(app): State<Arc<App>>,
+    MaybeViewer(user): MaybeViewer,
+    Extension(client): Extension<Client>,
+) -> Response {
+    let rows = rows(&app, user.as_ref(), &region_of(&app, client)).await;
     let cache = HeaderValue::from_static("private, no-store");
     ([(CACHE_CONTROL, cache)], Json(Recommendations { rows })).into_response()
 }
@@ -244,10 +254,10 @@ struct Plan {
     titles: Vec<TitleId>,
 }
 
-async fn rows(app: &Arc<App>, user: Option<&UserId>) -> Vec<Row> {
+async fn rows(app: &Arc<App>, user: Option<&UserId>, region: &str) -> Vec<Row> {
     let overview = app.discover.overview();
     let mut plans = plans(app, user, &overview);
-    plans.push(Plan { kind: RowKind::Trending, because: None, titles: trending_ids(&app.activity, &overview) });
+    plans.push(Plan { kind: RowKind::Trending, because: None, titles: trending_ids(&app.activity, region, &overview) });
     let made = join_all(plans.into_iter().map(|plan| made(app, plan, &overview)));
     let (unfinished, made, newest) = tokio::join!(unfinished(app, user), made, newest(app, &overview));
     // What is for this viewer, then what is for all; what is alike last, as it says least.
@@ -279,8 +289,8 @@ fn plans(app: &App, user: Option<&UserId>, overview: &Overview) -> Vec<Plan> {
     because.chain(similar).collect()
 }
 
-fn trending_ids(activity: &Activity, overview: &Overview) -> Vec<TitleId> {
-    let (trends, _) = trends(activity, region_of(), Window::Hour, overview);
+fn trending_ids(activity: &Activity, region: &str, overview: &Overview) -> Vec<TitleId> {
+    let (trends, _) = trends(activity, region, Window::Hour, overview);
     trends.into_iter().filter_map(|trend| trend.title.parse().ok()).collect()
 }
 

@@ -71,11 +71,12 @@ pub(super) fn key(entry: &Entry) -> Key {
     Key::of(entry.root.as_str().as_bytes())
 }
 
-fn wanted(entry: &Entry, client: IpAddr, session: u64) -> Wanted {
+fn wanted(app: &App, entry: &Entry, client: IpAddr, session: u64) -> Wanted {
     // Loopback addresses are in nobody's prefix, and nowhere.
     let address = (!client.is_loopback()).then_some(client);
-    // What is watched is not counted yet, so every title is of the tail: its popularity, a share of the demand of all, goes in here.
-    Wanted { address, title: key(entry), popularity: Popularity::NONE, session: Key::of(&session.to_be_bytes()) }
+    let popularity =
+        app.activity.shares().get(&entry.summary.id).map_or(Popularity::NONE, |share| Popularity::billionths(*share));
+    Wanted { address, title: key(entry), popularity, session: Key::of(&session.to_be_bytes()) }
 }
 
 /// Ranks edges for a client. A decision with which a session begins is recorded.
@@ -83,7 +84,7 @@ pub(super) async fn rank(app: &App, entry: &Entry, client: IpAddr, session: u64,
     let view = app.views.now(&app.steering, &app.fleet);
     let files = files(app, entry, &view).await?;
     let content = content_of(entry, &view, files.as_deref());
-    let wanted = wanted(entry, client, session);
+    let wanted = wanted(app, entry, client, session);
     let now = Instant::now();
     let recorder = app.recorder.as_ref().filter(|recorder| is_new && recorder.wants(wanted.session.as_u64()));
     let Some(recorder) = recorder else {
@@ -103,7 +104,7 @@ pub(super) async fn explain(app: &App, entry: &Entry, client: IpAddr, session: u
     let view = app.views.now(&app.steering, &app.fleet);
     let files = files(app, entry, &view).await?;
     let content = content_of(entry, &view, files.as_deref());
-    let explanation = app.steering.explain(&wanted(entry, client, session), &view.snapshot, Instant::now(), content);
+    let explanation = app.steering.explain(&wanted(app, entry, client, session), &view.snapshot, Instant::now(), content);
     Ok((view, explanation))
 }
 
