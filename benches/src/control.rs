@@ -7,6 +7,7 @@
 //! `LARDER_BENCH_DIR/control` from an earlier run is used again. `LARDER_BENCH_USERS` asks for fewer.
 
 mod client;
+mod overload;
 mod playback;
 mod resume;
 mod stage;
@@ -27,6 +28,7 @@ pub fn run(size: Size) -> Report {
     clients.block_on(async {
         resume::measure(&mut report, &stage).await;
         playback::measure(&mut report, &stage).await;
+        overload::measure(&mut report, &stage).await;
     });
     stage.stop();
     report

@@ -74,9 +74,15 @@ pub(super) struct Outcome {
     /// From when each was due to its answer, sorted.
     latencies: Vec<Duration>,
     pub(super) statuses: Vec<u16>,
+    /// How many were answered with 2xx.
+    pub(super) successes: u64,
 }
 
 impl Outcome {
+    pub(super) fn requests(&self) -> u64 {
+        self.latencies.len() as u64
+    }
+
     pub(super) fn per_second(&self) -> f64 {
         self.latencies.len() as f64 / self.took.as_secs_f64()
     }
@@ -98,11 +104,11 @@ pub(super) async fn drive(
     for _ in 0..load.connections {
         connections.push(Connection::open(addr).await);
     }
-    let next = Cell::new(0);
+    let (next, successes) = (Cell::new(0), Cell::new(0));
     let latencies = RefCell::new(Vec::with_capacity(load.requests as usize));
     let statuses = RefCell::new(Vec::new());
     let begun = Instant::now();
-    let (next, latencies, statuses, request, look) = (&next, &latencies, &statuses, &request, &look);
+    let (next, successes, latencies, statuses, request, look) = (&next, &successes, &latencies, &statuses, &request, &look);
     join_all(connections.into_iter().map(|mut connection| async move {
         let mut bytes = Vec::new();
         loop {
@@ -118,6 +124,7 @@ pub(super) async fn drive(
             bytes.clear();
             request(n, &mut bytes);
             let status = connection.send(&bytes).await;
+            successes.set(successes.get() + u64::from((200..300).contains(&status)));
             latencies.borrow_mut().push(due.elapsed());
             if !statuses.borrow().contains(&status) {
                 statuses.borrow_mut().push(status);
@@ -129,5 +136,5 @@ pub(super) async fn drive(
     let took = begun.elapsed();
     let mut latencies = latencies.take();
     latencies.sort_unstable();
-    Outcome { took, latencies, statuses: statuses.take() }
+    Outcome { took, latencies, statuses: statuses.take(), successes: successes.get() }
 }

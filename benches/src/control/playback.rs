@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Connection, Load, drive},
     resume::median,
-    stage::{EDGE, Stage},
+    stage::{Active, EDGE, Stage},
 };
 use crate::{Report, Size, process_cpu_time};
 
@@ -21,11 +21,9 @@ const EDGES: usize = 4;
 pub(super) async fn measure(report: &mut Report, stage: &Stage) {
     edges_up(stage).await;
     let full = report.size() == Size::Full;
-    let viewers = stage.viewers.len() as u64;
     let request = |n: u64, bytes: &mut Vec<u8>| {
         use std::io::Write as _;
-        let viewer = &stage.viewers[(n * 7919 % viewers) as usize];
-        let (title, token) = (&viewer.title, &viewer.token);
+        let Active { title, token } = stage.viewer(n);
         write!(bytes, "GET /videos/{title}/playback HTTP/1.1\r\nHost: control.example\r\nAuthorization: Bearer {token}\r\n\r\n")
             .expect("a Vec takes all");
     };

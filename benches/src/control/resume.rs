@@ -201,7 +201,7 @@ pub(super) fn median(mut values: Vec<f64>) -> f64 {
 }
 
 /// A time of these years, as RFC 3339 has it.
-fn rfc3339(unix_ms: u64) -> String {
+pub(super) fn rfc3339(unix_ms: u64) -> String {
     let (mut days, ms) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     let mut year = 1970;
     let length = |year: u64| 365 + u64::from(year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)));

@@ -98,6 +98,11 @@ impl Stage {
         Self { addr, viewers: viewers.collect(), titles: crowd.titles, runtime, task, stop, _temporary: temporary }
     }
 
+    /// Those who are about, in turns, each far from the one before.
+    pub(super) fn viewer(&self, n: u64) -> &Active {
+        &self.viewers[(n * 7919 % self.viewers.len() as u64) as usize]
+    }
+
     /// Stops control and waits until it has.
     pub(super) fn stop(self) {
         self.stop.cancel();
