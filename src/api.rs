@@ -78,6 +78,11 @@ impl Api {
         Ok((understood(answer.body(), "PUT", path)?, answer.status() == StatusCode::CREATED))
     }
 
+    /// Has control do what `path` stands for.
+    pub(crate) async fn post(&self, path: &str) -> anyhow::Result<()> {
+        self.exchange(Method::POST, path, None, Bytes::new()).await.map(drop)
+    }
+
     /// Has control forget what is at `path`.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
         self.exchange(Method::DELETE, path, None, Bytes::new()).await.map(drop)

@@ -3,6 +3,7 @@
 pub(crate) mod catalog;
 pub(crate) mod edges;
 pub(crate) mod operator;
+pub(crate) mod site;
 pub(crate) mod user_data;
 
 use std::{net::IpAddr, path::PathBuf};
@@ -21,6 +22,8 @@ use wire::{
 use self::{
     catalog::{CATALOG, CatalogArgs},
     edges::{EDGE, EdgeArgs},
+    operator::OperatorArgs,
+    site::{SITE, SiteArgs},
     user_data::{USER_DATA, UserDataArgs},
 };
 use crate::config::Role;
@@ -96,6 +99,9 @@ pub(crate) enum Command {
     /// Say why a viewer is sent to an edge, and what recorded decisions would be in another fleet
     #[command(after_help = STEER)]
     Steer(SteerArgs),
+    /// List, show, set and remove sites: where edges stand, what that costs, and whom they serve
+    #[command(after_help = SITE)]
+    Site(SiteArgs),
 }
 
 impl Command {
@@ -519,17 +525,6 @@ pub(crate) enum SteerCommand {
     /// Take recorded decisions again in a fleet with a difference: what if all of a site fails?
     #[command(after_help = STEER_REPLAY)]
     Replay(SteerReplayArgs),
-}
-
-/// Which control is meant, and what opens it.
-#[derive(Debug, Args)]
-pub(crate) struct OperatorArgs {
-    /// Control's address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub(crate) control: String,
-    /// The file with an operator's secret
-    #[arg(long, value_name = "FILE", default_value = "/etc/larder/secrets/operator")]
-    pub(crate) token_file: PathBuf,
 }
 
 const STEER_EXPLAIN: &str = "\

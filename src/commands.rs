@@ -18,6 +18,7 @@ mod ingest;
 mod origin;
 mod replay;
 mod sign;
+mod site;
 mod steer;
 mod user_data;
 
@@ -49,6 +50,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             Command::Catalog(args) => catalog::run(args).await,
             Command::UserData(args) => user_data::run(args).await,
             Command::Steer(args) => steer::run(args).await,
+            Command::Site(args) => site::run(args).await,
         }
     })
 }

@@ -12,9 +12,7 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-pub(crate) use self::{
-    activity::ActivityMetrics, identity::IdentityMetrics, search::SearchMetrics, steering::SteeringMetrics,
-};
+pub(crate) use self::{activity::ActivityMetrics, identity::IdentityMetrics, search::SearchMetrics, steering::SteeringMetrics};
 
 use self::{
     identity::raise,
@@ -96,7 +94,21 @@ impl Metrics {
         let (arms, resilience) = (ArmMetrics::registered(&registry)?, ResilienceMetrics::registered(&registry)?);
         let search = SearchMetrics::registered(&registry)?;
         let activity = ActivityMetrics::registered(&registry)?;
-        Ok(Self { registry, requests, seconds, titles, edges, hot, identity, steering, viewers, arms, resilience, search, activity })
+        Ok(Self {
+            registry,
+            requests,
+            seconds,
+            titles,
+            edges,
+            hot,
+            identity,
+            steering,
+            viewers,
+            arms,
+            resilience,
+            search,
+            activity,
+        })
     }
 
     /// Counts one answered request.

@@ -36,6 +36,12 @@ pub(crate) enum EdgeCommand {
     /// Have control forget an edge that is gone for good
     #[command(after_help = REMOVE)]
     Remove(EdgeRemoveArgs),
+    /// Send nobody to an edge any more; whom it has, it serves
+    #[command(after_help = DRAIN)]
+    Drain(EdgeShowArgs),
+    /// Send viewers to an edge again that was drained
+    #[command(after_help = UNDRAIN)]
+    Undrain(EdgeShowArgs),
 }
 
 const LIST: &str = "\
@@ -72,6 +78,16 @@ pub(crate) struct EdgeShowArgs {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+const DRAIN: &str = "\
+Example:
+  larder edge drain edge-a && larder edge show edge-a
+
+It holds from the next ranking on, also after a restart of control or the edge, until larder edge undrain.";
+
+const UNDRAIN: &str = "\
+Example:
+  larder edge undrain edge-a";
 
 const REMOVE: &str = "\
 Example:

@@ -25,6 +25,8 @@ pub(super) async fn run(args: EdgeArgs) -> anyhow::Result<()> {
         (Some(EdgeCommand::List(args)), _) => list(&args).await,
         (Some(EdgeCommand::Show(args)), _) => show(&args).await,
         (Some(EdgeCommand::Remove(args)), _) => remove(&args).await,
+        (Some(EdgeCommand::Drain(args)), _) => set_drained(&args, true).await,
+        (Some(EdgeCommand::Undrain(args)), _) => set_drained(&args, false).await,
         (None, Some(config)) => serve(&config).await,
         (None, None) => Err(anyhow!("clap asks for --config where there is no subcommand")),
     }
@@ -128,5 +130,18 @@ async fn remove(args: &EdgeRemoveArgs) -> anyhow::Result<()> {
         return print_json(&json!({ "removed": args.id }));
     }
     say!("{id} is forgotten. If it is alive after all, it registers again.");
+    Ok(())
+}
+
+async fn set_drained(args: &EdgeShowArgs, is_drained: bool) -> anyhow::Result<()> {
+    let order = if is_drained { "drain" } else { "undrain" };
+    Api::of(&args.operator)?.post(&format!("/fleet/edges/{}/{order}", escaped(&args.id))).await?;
+    if args.json {
+        return print_json(&json!({ "edge": args.id, "isDrained": is_drained }));
+    }
+    match is_drained {
+        true => say!("nobody is sent to {} any more; larder edge undrain takes that back", plain(&args.id)),
+        false => say!("viewers are sent to {} once it reports that it is ready", plain(&args.id)),
+    }
     Ok(())
 }

@@ -16,12 +16,11 @@ use control::steering::{
 use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use wire::secret::Secret;
 
 use super::print_json;
 use crate::{
     api::Api,
-    cli::{OperatorArgs, SteerArgs, SteerCommand, SteerExplainArgs, SteerReplayArgs},
+    cli::{SteerArgs, SteerCommand, SteerExplainArgs, SteerReplayArgs},
 };
 
 /// Edges that a replay shows, those with the highest load; the JSON has all.
@@ -34,10 +33,6 @@ pub(super) async fn run(args: SteerArgs) -> anyhow::Result<()> {
         SteerCommand::Explain(args) => explain(&args).await,
         SteerCommand::Replay(args) => tokio::task::spawn_blocking(move || replay(&args)).await?,
     }
-}
-
-fn api(OperatorArgs { control, token_file }: &OperatorArgs) -> anyhow::Result<Api> {
-    Api::new(control, &Secret::read(token_file, "--token-file", File::open(token_file))?)
 }
 
 /// `GET /steering/explain`.
@@ -66,7 +61,7 @@ struct Candidate {
 async fn explain(args: &SteerExplainArgs) -> anyhow::Result<()> {
     let SteerExplainArgs { operator, client, video, session, json } = args;
     let path = format!("/steering/explain?client={client}&video={video}&session={session}");
-    let explained: Explained = api(operator)?.get(&path).await?;
+    let explained: Explained = Api::of(operator)?.get(&path).await?;
     if *json {
         return print_json(&explained);
     }

@@ -283,6 +283,39 @@ fn edges_are_listed_shown_and_removed() {
 }
 
 #[test]
+fn an_edge_is_drained_and_takes_viewers_again() {
+    let site = Site::start();
+    let registration = json!({ "site": "berlin", "url": "https://edge-a.example:8443", "version": "0.1.0" });
+    assert_eq!(site.ask("PUT", "/fleet/edges/edge-a", EDGE, &registration), 201);
+    assert!(site.told("edge drain edge-a").starts_with("nobody is sent to edge-a any more"));
+    assert!(site.told("edge list").contains("silent, drained"));
+    assert_eq!(site.objects("edge undrain edge-a --json"), [json!({ "edge": "edge-a", "isDrained": false })]);
+    assert!(!site.told("edge show edge-a").contains("drained"));
+    site.larder("edge drain edge-b").failed(1, &["404", "edge-b"]);
+}
+
+#[test]
+fn sites_are_listed_set_shown_and_removed() {
+    let site = Site::start();
+    assert_eq!(site.told("site list"), "no site is known\n");
+    let shown = site.told("site set berlin --latitude 52.5 --longitude -13.5 --cost 3 --prefix 203.0.113.0/24 --closed");
+    for line in ["berlin\n", "  at          52.5 north, -13.5 east\n", "  prefixes    203.0.113.0/24\n", "  for all     no\n"] {
+        assert!(shown.contains(line), "no {line:?} in {shown}");
+    }
+    assert_eq!(site.told("site show berlin"), shown);
+    assert_eq!(site.objects("site set berlin --capacity-bits-per-second 2000000 --json")[0]["capacityBitsPerSecond"], 2_000_000);
+    let listed = site.told("site list");
+    assert!(listed.starts_with("SITE ") && listed.contains("berlin") && listed.contains("2 Mbit/s"), "{listed}");
+    assert_eq!(site.objects("site list --json")[0]["cost"], 0);
+    site.larder("site set berlin --latitude 1").failed(2, &["--longitude"]);
+    site.larder("site set berlin --latitude 91 --longitude 0").failed(1, &["422"]);
+    site.larder("site remove berlin").failed(2, &["removing a site needs --yes"]);
+    assert_eq!(site.told("site remove berlin --yes"), "what was said of berlin is forgotten\n");
+    site.larder("site remove berlin --yes --json").failed(1, &["404"]);
+    site.larder("site show berlin").failed(1, &["404", "nobody knows a site \"berlin\""]);
+}
+
+#[test]
 fn what_is_kept_of_a_user_is_shown_and_forgotten_also_of_a_profile_with_a_name_that_is_escaped() {
     // As control calls a profile "kids 1" of the account "a/b".
     const USER: &str = "a%2Fb/kids%201";
@@ -378,6 +411,12 @@ fn each_of_these_commands_teaches_itself() {
         "edge list",
         "edge show",
         "edge remove",
+        "edge drain",
+        "edge undrain",
+        "site list",
+        "site show",
+        "site set",
+        "site remove",
         "user-data show",
         "user-data remove",
     ] {
