@@ -1,7 +1,7 @@
 //! The control role: the catalogue, playback (ranked edges, signed URLs), the fleet, and the embedded player.
 //!
 //! Start at [`Control`]. Requests run `server → api → {catalogue, finder, playback, steering, fleet, viewers, discover} → db`; the modules in braces
-//! know no HTTP, and only `db` knows SQL. Edges speak on streams that they open ([`converse`]). What viewers do besides goes from `api` to the
+//! know no HTTP, and only `db` knows SQL. Edges speak on streams that they open (`converse`). What viewers do besides goes from `api` to the
 //! crate `activity`, whose threads run beside. Control never carries a byte of video, and reaches out to nobody but the server that has the
 //! keys of viewers' tokens and the bucket of the lake, where they are configured.
 
