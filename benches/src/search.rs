@@ -170,9 +170,10 @@ fn quality(report: &mut Report, library: &Library, name: &str, queries: &[Typed]
 
 fn speed(report: &mut Report, library: &Library, queries: &[String]) {
     for contender in Contender::ALL {
+        let is_found = |n: &usize| library.ask(contender, &library.titles[*n].title, PAGE).contains(n);
         report.expect(
-            contender.name(),
-            queries.iter().map(|query| library.ask(contender, query, PAGE).len()).sum::<usize>() > 0,
+            &format!("{}: titles are found as they are written", contender.name()),
+            (0..20).any(|n| is_found(&n)),
             true,
         );
     }

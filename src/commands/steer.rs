@@ -281,7 +281,7 @@ mod tests {
                 "not nearest  for content 0 -> 0 (0.0 % -> 0.0 %)",
                 "             for health  0 -> 0 (0.0 % -> 0.0 %)",
                 "             for rules   0 -> 0 (0.0 % -> 0.0 %)",
-                "distance     23 km -> 855 km, in the mean",
+                "distance     23 km -> 848 km, in the mean",
                 "site berlin: sessions 2 -> 0 (100.0 % -> 0.0 %)",
                 "site paris: sessions 0 -> 2 (0.0 % -> 100.0 %)",
                 "edge p1 at paris: sessions 0 -> 2, load 50.0 % -> 160.0 % MORE THAN IT BEARS",

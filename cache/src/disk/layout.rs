@@ -30,6 +30,8 @@ const SEGMENT_MAGIC: [u8; 8] = *b"LARDERSG";
 const RECORD_MAGIC: [u8; 8] = *b"LARDERRC";
 const FOOTER_MAGIC: [u8; 8] = *b"LARDERFT";
 /// Magic, version and checksum: how every page begins, and how a footer ends.
+/// Less than any cut leaves of the least segment that may be configured.
+const SEGMENT_BYTES_MIN: u64 = 512 << 10;
 const PREAMBLE_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 16;
 const TRAILER_BYTES: usize = 64;
@@ -88,7 +90,8 @@ impl Superblock {
             slice_bytes: u32::from_le_bytes(input.take()?),
             formatted_at: time(u64::from_le_bytes(input.take()?)),
         };
-        let is_sound = superblock.segment_bytes.is_power_of_two() && superblock.segment_bytes >= 1 << 20;
+        // A cut leaves a little less than what is configured (`cut.rs`).
+        let is_sound = superblock.segment_bytes.is_multiple_of(PAGE as u64) && superblock.segment_bytes >= SEGMENT_BYTES_MIN;
         if is_sound { Ok(superblock) } else { Err(Unreadable::Lengths) }
     }
 
@@ -502,7 +505,7 @@ fn time(millis: u64) -> SystemTime {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{super::cut::Cut, *};
 
     fn head() -> RecordHead {
         let slice: Vec<u8> = (0..150_000_u32).map(|at| at as u8).collect();
@@ -595,6 +598,15 @@ mod tests {
     fn superblock() -> Superblock {
         let formatted_at = UNIX_EPOCH + Duration::from_secs(1);
         Superblock { set: [3; 16], device: [4; 16], segment_bytes: 64 << 20, segments: 99, slice_bytes: 1 << 20, formatted_at }
+    }
+
+    #[test]
+    fn segments_of_any_cut_are_known_again() {
+        for (bytes, segment_bytes) in [(64 << 20, 4 << 20), (5 << 30, 64 << 20), (9 << 20, 1 << 20), ((10 << 20) - 1, 1 << 20)] {
+            let cut = Cut::of(bytes, segment_bytes).expect("large enough");
+            let superblock = Superblock { segment_bytes: cut.segment_bytes, segments: cut.segments, ..superblock() };
+            assert_eq!(Superblock::from_page(&superblock.to_page()), Ok(superblock), "{cut:?}");
+        }
     }
 
     fn segment_head() -> SegmentHead {

@@ -23,7 +23,7 @@ use crate::{
 const NO_CACHE: [(http::HeaderName, HeaderValue); 1] = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// What is known of a site. What is left out is not known, or free, or for everybody.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct SiteSettings {
     /// Degrees north. Together with `longitude`, or neither.
@@ -97,8 +97,22 @@ impl From<&SiteRecord> for SiteSettings {
 pub(super) struct SiteView {
     /// Its name, by which edges name it.
     site: String,
-    #[serde(flatten)]
-    settings: SiteSettings,
+    /// Degrees north; null where it is not known.
+    #[schema(required, minimum = -90, maximum = 90)]
+    latitude: Option<f64>,
+    /// Degrees east; null where it is not known.
+    #[schema(required, minimum = -180, maximum = 180)]
+    longitude: Option<f64>,
+    /// What a gigabyte from there costs beside the others, in any unit.
+    cost: u32,
+    /// What all of its edges together may send; null where nobody said.
+    #[schema(required, minimum = 1)]
+    capacity_bits_per_second: Option<u64>,
+    /// Whether it serves clients in none of its prefixes too.
+    open: bool,
+    /// The networks that it serves first, besides those that its edges announce.
+    #[schema(value_type = Vec<String>, example = json!(["203.0.113.0/24"]))]
+    prefixes: Vec<IpNet>,
     /// Where it is known from.
     source: SiteSource,
     /// Edges that say that they stand there.
@@ -139,7 +153,9 @@ impl SiteView {
             None if edges > 0 => (unknown(), SiteSource::Edges),
             None => return None,
         };
-        Some(Self { site: name.to_owned(), settings, source, edges, edge_prefixes })
+        let SiteSettings { latitude, longitude, cost, capacity_bits_per_second, open, prefixes } = settings;
+        let site = name.to_owned();
+        Some(Self { site, latitude, longitude, cost, capacity_bits_per_second, open, prefixes, source, edges, edge_prefixes })
     }
 }
 

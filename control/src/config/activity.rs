@@ -8,7 +8,7 @@ use std::{
 };
 
 use http::Uri;
-use wire::config::{Bytes, Document};
+use wire::config::{Bytes, Document, Seconds};
 
 use super::duration;
 
@@ -56,7 +56,9 @@ pub(super) fn read(doc: &mut Document, state_dir: Option<&str>) -> Option<(activ
     let lake_retention = match bucket {
         Some(None) => duration(doc, "lake.retention", is.lake_retention.unwrap_or_default(), (Duration::ZERO, 100 * YEAR)),
         _ => {
-            if doc.optional::<String>("lake.retention", "a duration").is_some() {
+            // The default says nothing that anybody chose.
+            let chosen = doc.optional::<Seconds>("lake.retention", "a duration such as 90d, or 0s for ever");
+            if chosen.is_some_and(|Seconds(chosen)| Some(chosen) != is.lake_retention) {
                 doc.problem(
                     "lake.retention",
                     "nothing beside lake.bucket_url: the bucket's own lifecycle rules say how long files stay",
