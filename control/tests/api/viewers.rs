@@ -325,19 +325,20 @@ async fn playback_begins_where_the_viewer_stopped() {
 async fn history_has_a_view_for_each_sitting() {
     let stage = start().await;
     const HOUR_MS: u64 = 60 * MINUTE_MS;
-    for (id, ago_ms, position_ms) in [
-        ("film", 40 * 24 * HOUR_MS, 1),
-        ("film", 30 * HOUR_MS, 100_000),
-        ("film", 29 * HOUR_MS, 200_000),
-        ("one", 28 * HOUR_MS, 300_000),
-        ("film", 20 * HOUR_MS, 150_000),
+    let second = ago(30 * HOUR_MS);
+    for (id, at, position_ms) in [
+        ("film", &ago(40 * 24 * HOUR_MS), 1),
+        ("film", &second, 100_000),
+        ("film", &ago(29 * HOUR_MS), 200_000),
+        ("one", &ago(28 * HOUR_MS), 300_000),
+        ("film", &ago(20 * HOUR_MS), 150_000),
     ] {
-        stage.watched("alice", id, &ago(ago_ms), position_ms).await;
+        stage.watched("alice", id, at, position_ms).await;
     }
     assert_eq!(stage.ids("/me/history", "views", "alice", 2).await, strings(&["film", "one", "film", "film"]));
     let views = stage.get("/me/history", "alice").await["views"].clone();
     assert_eq!((&views[0]["positionMs"], &views[0]["furthestMs"]), (&json!(150_000), &json!(150_000)));
-    assert_eq!((&views[2]["begunAt"], &views[2]["positionMs"]), (&json!(ago(30 * HOUR_MS)), &json!(200_000)));
+    assert_eq!((&views[2]["begunAt"], &views[2]["positionMs"]), (&json!(second), &json!(200_000)));
     stage.service.send(service::with(Method::DELETE, "/videos/one", OPERATOR, &Value::Null)).await;
     let gone = &stage.get("/me/history", "alice").await["views"][1]["video"];
     assert_eq!(gone, &json!({ "id": "one", "title": null, "durationMs": null, "thumbnailUrl": null }));
