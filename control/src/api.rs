@@ -164,6 +164,15 @@ pub(crate) struct App {
     pub(crate) docs: docs::Page,
 }
 
+impl App {
+    /// Tells all who keep something of title `id` that it may have been catalogued, changed or removed.
+    fn title_changed(&self, id: &TitleId) {
+        self.titles.forget(id);
+        self.finder.changed(id);
+        self.discover.changed();
+    }
+}
+
 /// The description and its entity tag.
 pub(crate) struct Described {
     json: Bytes,

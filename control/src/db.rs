@@ -2,7 +2,7 @@
 //!
 //! The boundary that a distributed engine will stand behind. Every question names one key (a title's id, an edge's id)
 //! or walks one index; none joins partitions. SQLite is asked on blocking threads: one connection writes, a few read,
-//! and whoever waits for one is bounded by its request's deadline.
+//! and nobody waits for one of them longer than a deadline.
 
 mod answers;
 mod audit;
@@ -22,7 +22,7 @@ use std::{
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, spawn_blocking},
 };
 
@@ -51,7 +51,7 @@ const READERS: usize = 4;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read may take, its turn included. Longer than another process may hold a lock.
 const READ_DEADLINE: Duration = Duration::from_secs(6);
-/// How long a write may take, its turn included. One that is late may still be done.
+/// How long a write may wait for its turn. Once begun it is waited for: whoever keeps something of what it changes must know that it was done.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 /// Reads, and writes, at the same time, those that wait for a connection included.
 const CALLS_MAX: usize = 1024;
@@ -97,14 +97,16 @@ impl Db {
         &self,
         ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        Ok(self.guards.reads.call(Lane::run(&self.readers, ask)).await?)
+        let turn_and_answer = async { Lane::run(&self.readers, Lane::turn(&self.readers).await, ask).await };
+        Ok(self.guards.reads.call(turn_and_answer).await?)
     }
 
     async fn write<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        Ok(self.guards.writes.call(Lane::run(&self.writer, ask)).await?)
+        let turn = Lane::turn(&self.writer);
+        Ok(self.guards.writes.call_in_turn(turn, |turn| Lane::run(&self.writer, turn, ask)).await?)
     }
 
     /// What stands between requests and the database.
@@ -156,15 +158,20 @@ impl Lane {
         Arc::new(Self { permits: Arc::new(Semaphore::new(connections.len())), idle: Mutex::new(connections) })
     }
 
+    /// Waits until a connection is idle.
+    async fn turn(lane: &Arc<Self>) -> OwnedSemaphorePermit {
+        Arc::clone(&lane.permits).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
     /// Runs `ask` on an idle connection on a blocking thread. Once begun it ends, whether or not anyone still waits.
     async fn run<T: Send + 'static>(
         lane: &Arc<Self>,
+        turn: OwnedSemaphorePermit,
         ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
-        let permit = Arc::clone(&lane.permits).acquire_owned().await.expect("the semaphore is never closed");
         let lane = Arc::clone(lane);
         spawn_blocking(move || {
-            let _permit = permit;
+            let _turn = turn;
             let mut leased = Leased { connection: lane.idle.lock().pop(), lane: &lane };
             ask(leased.connection.as_mut().expect("there are as many connections as permits"))
         })

@@ -20,7 +20,6 @@ use search::{Answer, Change, Document, Index, IndexError, Opened, Query, SearchE
 use tokio::{
     sync::{Notify, Semaphore},
     task::{JoinError, spawn_blocking},
-    time::timeout_at,
 };
 use tokio_util::sync::CancellationToken;
 use wire::title::TitleId;
@@ -28,6 +27,7 @@ use wire::title::TitleId;
 use crate::{
     catalogue::{Entry, Summary},
     db::{Db, DbError},
+    resilience::dependency::{Dependency, Unavailable},
 };
 
 /// Searches that wait for one of as many as there are cores; one more is turned away.
@@ -56,7 +56,8 @@ pub(crate) struct Finder {
     /// From a question to its answer, waiting included.
     timeout: Duration,
     running: Arc<Semaphore>,
-    admitted: Arc<Semaphore>,
+    /// What stands between requests and the index.
+    guard: Dependency,
     is_rebuilding: AtomicBool,
     rebuilt: AtomicU64,
     replaced: AtomicU64,
@@ -92,13 +93,36 @@ pub(crate) struct State {
 /// Why a search has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotFound {
+    /// The cursor belongs to another search.
     #[error(transparent)]
-    Other(#[from] SearchError),
+    Refused(SearchError),
     /// Too many searches are there already.
     #[error("more searches wait than can be answered in time")]
     Busy,
+    /// The index cannot be asked, now or for a while.
+    #[error("search fails: {0}")]
+    Failing(#[from] SearchFault),
+}
+
+/// How a search failed, if it was asked at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SearchFault {
+    #[error(transparent)]
+    Unreadable(SearchError),
     #[error("a search did not end: {0}")]
     Stopped(#[from] JoinError),
+    #[error("it failed lately")]
+    LeftAlone,
+}
+
+impl From<Unavailable<SearchFault>> for NotFound {
+    fn from(unavailable: Unavailable<SearchFault>) -> Self {
+        match unavailable {
+            Unavailable::Full(_) | Unavailable::Late(..) => Self::Busy,
+            Unavailable::Broken(_) => SearchFault::LeftAlone.into(),
+            Unavailable::Failed(fault) => fault.into(),
+        }
+    }
 }
 
 impl Finder {
@@ -119,7 +143,7 @@ impl Finder {
             popularity: Mutex::default(),
             timeout,
             running: Arc::new(Semaphore::new(cores)),
-            admitted: Arc::new(Semaphore::new(cores + WAITING_MAX)),
+            guard: Dependency::new("search", timeout, cores + WAITING_MAX),
             is_rebuilding: AtomicBool::new(false),
             rebuilt: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
@@ -152,16 +176,28 @@ impl Finder {
     /// Answers `query`, whose deadline is set here.
     pub(crate) async fn search(&self, mut query: Query) -> Result<Answer, NotFound> {
         query.until = Instant::now() + self.timeout;
-        let admitted = Arc::clone(&self.admitted).try_acquire_owned().map_err(|_| NotFound::Busy)?;
-        let running = timeout_at(query.until.into(), Arc::clone(&self.running).acquire_owned()).await;
-        let running = running.map_err(|_| NotFound::Busy)?.expect("the semaphore is never closed");
         let index = self.index();
-        let answer = spawn_blocking(move || {
-            let _held = (admitted, running);
-            index.search(&query)
+        let turn = Arc::clone(&self.running).acquire_owned();
+        let answered = self.guard.call_in_turn(turn, async move |turn| {
+            let turn = turn.expect("the semaphore is never closed");
+            let answer = spawn_blocking(move || {
+                let _turn = turn;
+                index.search(&query)
+            });
+            match answer.await? {
+                // Whoever asks wrongly says nothing about search.
+                Err(error @ SearchError::OtherSearch) => Ok(Err(NotFound::Refused(error))),
+                Err(error) => Err(SearchFault::Unreadable(error)),
+                Ok(answer) => Ok(Ok(answer)),
+            }
         });
-        let answer = answer.await??;
+        let answer = answered.await??;
         Ok(Answer { whole: answer.whole && self.is_whole.load(Ordering::Acquire), ..answer })
+    }
+
+    /// What stands between requests and the index.
+    pub(crate) fn dependency(&self) -> &Dependency {
+        &self.guard
     }
 
     /// Keeps the index up to date until `stop`.
@@ -543,12 +579,19 @@ mod tests {
         let all = u32::try_from(finder.running.available_permits()).unwrap();
         let held = Arc::clone(&finder.running).acquire_many_owned(all).await.unwrap();
         assert!(matches!(finder.search(query("night")).await, Err(NotFound::Busy)));
-        let waiting = u32::try_from(finder.admitted.available_permits()).unwrap();
-        let crowd = Arc::clone(&finder.admitted).acquire_many_owned(waiting).await.unwrap();
         drop(held);
-        assert!(matches!(finder.search(query("night")).await, Err(NotFound::Busy)), "one more does not even wait");
-        drop(crowd);
         assert!(finder.search(query("night")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_search_that_fails_again_and_again_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let finder = Finder::open(dir.path().join("search"), LONG).await.unwrap();
+        for _ in 0..100 {
+            let failing = finder.guard.call(std::future::ready(Err::<(), _>(SearchFault::LeftAlone)));
+            assert!(failing.await.is_err());
+        }
+        assert!(matches!(finder.search(query("night")).await, Err(NotFound::Failing(SearchFault::LeftAlone))));
     }
 
     #[test]

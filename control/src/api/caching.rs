@@ -33,6 +33,8 @@ pub(super) enum Sharing {
     Public,
     /// Whoever asked, and he asks again before he uses it.
     Private,
+    /// It may be otherwise at once.
+    Nobody,
 }
 
 impl Sharing {
@@ -46,6 +48,7 @@ impl Sharing {
             // A title that is published or taken away shows everywhere in this time.
             Self::Public => HeaderValue::from_static("public, max-age=10"),
             Self::Private => HeaderValue::from_static("private, no-cache"),
+            Self::Nobody => NO_STORE,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `GET /videos`: titles to search, filter, count and order, a page at a time.
 //!
 //! The list that asks for nothing, newest first, comes from the database and is there whatever happens to search. Everything else the
-//! search index finds, and the database tells what is found.
+//! search index finds, and the database tells what is found. Where search fails there is an empty page that says that it is not whole.
 
 use std::{ops::RangeInclusive, str::FromStr, sync::Arc, time::Instant};
 
@@ -18,7 +18,7 @@ use super::{
     problem::Problem,
     videos::{VideoSummary, entries},
 };
-use crate::catalogue::Cursor;
+use crate::{catalogue::Cursor, finder::NotFound};
 
 /// Titles a page has unless told, and at most.
 const LIMIT_DEFAULT: u32 = 20;
@@ -42,7 +42,7 @@ pub(super) struct VideoPage {
     /// How many titles there are of each value that they can be filtered by; null where they were not counted.
     #[schema(required)]
     facets: Option<Facets>,
-    /// False while the search index is being made, and when a search ran out of time: there may be more titles than this.
+    /// False while the search index is being made, and when a search ran out of time or failed: there may be more titles than this.
     complete: bool,
 }
 
@@ -182,7 +182,8 @@ pub(super) async fn list(
         let query = Query { text, filters, sort: sort.into(), after, limit: limit as usize, facets, until };
         found(&app, query).await?
     };
-    Ok(conditions.answer(Sharing::of_catalogue(&app), &page))
+    let sharing = if page.complete { Sharing::of_catalogue(&app) } else { Sharing::Nobody };
+    Ok(conditions.answer(sharing, &page))
 }
 
 async fn newest(app: &App, cursor: Option<&str>, limit: u32) -> Result<VideoPage, Problem> {
@@ -201,7 +202,13 @@ async fn found(app: &App, query: Query) -> Result<VideoPage, Problem> {
     let begun = Instant::now();
     let answer = app.finder.search(query).await;
     app.metrics.search.searched(&answer, begun.elapsed());
-    let answer = answer?;
+    let answer = match answer {
+        Err(NotFound::Failing(fault)) => {
+            tracing::warn!(%fault, "a search is answered with nothing");
+            return Ok(VideoPage { videos: Vec::new(), next_cursor: None, total: None, facets: None, complete: false });
+        }
+        answer => answer?,
+    };
     // What was removed since the index was told is left out.
     let ids = answer.ids.iter().filter_map(|id| id.parse::<TitleId>().ok()).collect();
     let videos = entries(app, ids).await?.iter().map(|entry| VideoSummary::from(entry.summary.clone())).collect();

@@ -75,7 +75,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Pro
         known: (app.activity.users(), app.discover.overview().newest().count()),
         tokens: app.identity.viewers.as_ref().map_or((0, 0), |viewers| viewers.counts()),
         admission: &app.admission,
-        dependencies: &[&app.db.dependencies()[..], &app.needs.all()[..]].concat(),
+        dependencies: &[&app.db.dependencies()[..], &[app.finder.dependency()], &app.needs.all()[..]].concat(),
         search: app.finder.state(),
     };
     let recorded = app.recorder.as_ref().map(|recorder| recorder.counts());

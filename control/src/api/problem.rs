@@ -10,7 +10,6 @@ use http::{
     HeaderValue, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use search::SearchError;
 use serde::Serialize;
 use tokio::task::JoinError;
 use utoipa::ToSchema;
@@ -428,9 +427,9 @@ impl From<WriteError> for Problem {
 impl From<NotFound> for Problem {
     fn from(error: NotFound) -> Self {
         match error {
-            NotFound::Other(other @ SearchError::OtherSearch) => Self::bad_parameter("nextCursor", other),
+            NotFound::Refused(error) => Self::bad_parameter("nextCursor", error),
             NotFound::Busy => Self::new(Kind::SearchBusy, error.to_string()),
-            NotFound::Other(_) | NotFound::Stopped(_) => Self::internal(&error),
+            NotFound::Failing(fault) => Self::internal(&fault),
         }
     }
 }

@@ -269,8 +269,7 @@ pub(super) async fn publish(
         true => app.db.put_duplicate(title, now_ms, condition).await?,
         false => app.db.put_title(title, now_ms, condition).await?,
     };
-    app.titles.forget(&id);
-    app.discover.changed();
+    app.title_changed(&id);
     match &put {
         Put::Taken(others) => {
             let others: Vec<String> = others.iter().map(TitleId::to_string).collect();
@@ -280,14 +279,19 @@ pub(super) async fn publish(
         Put::Unwanted => return Err(changed_meanwhile()),
         Put::Created | Put::Replaced => {}
     }
-    app.finder.changed(&id);
     tracing::info!(%id, %operator, replaced = put == Put::Replaced, "title catalogued");
-    let video = Video::from(&*entry(&app, &id).await?);
-    let tag = [(ETAG, HeaderValue::try_from(etag(&video)).expect("hexadecimal digits"))];
+    let video = as_it_is(&app, &id).await?;
     match put {
-        Put::Created => Ok((StatusCode::CREATED, tag, [(LOCATION, format!("/videos/{id}"))], Json(video)).into_response()),
-        _ => Ok((tag, Json(video)).into_response()),
+        Put::Created => Ok((StatusCode::CREATED, [(LOCATION, format!("/videos/{id}"))], video).into_response()),
+        _ => Ok(video.into_response()),
     }
+}
+
+/// The catalogued title `id` and its ETag, for whoever has just changed it.
+async fn as_it_is(app: &App, id: &TitleId) -> Result<impl IntoResponse, Problem> {
+    let video = Video::from(&*entry(app, id).await?);
+    let tag = HeaderValue::try_from(etag(&video)).expect("hexadecimal digits");
+    Ok(([(ETAG, tag)], Json(video)))
 }
 
 /// What a write depends on, as the database asks it.
@@ -328,18 +332,15 @@ pub(super) async fn amend(
 ) -> Result<Response, Problem> {
     let amendment = Box::new(move |words: &Metadata| words.patched(&patch));
     let amended = app.db.amend_title(id.clone(), amendment, condition(conditions)).await?;
-    app.titles.forget(&id);
+    app.title_changed(&id);
     match amended {
         Amended::Done => {}
         Amended::NotThere => return Err(not_catalogued(&id)),
         Amended::Unwanted => return Err(changed_meanwhile()),
         Amended::Flawed(flaw) => return Err(Problem::new(Kind::FlawedTitle, flaw.to_string()).at(flaw.pointer)),
     }
-    app.finder.changed(&id);
     tracing::info!(%id, %operator, "title amended");
-    let video = Video::from(&*entry(&app, &id).await?);
-    let tag = [(ETAG, HeaderValue::try_from(etag(&video)).expect("hexadecimal digits"))];
-    Ok((tag, Json(video)).into_response())
+    Ok(as_it_is(&app, &id).await?.into_response())
 }
 
 /// Removes a title from the catalogue. Its files stay at the origin; URLs that were signed stay good until they expire.
@@ -361,13 +362,11 @@ pub(super) async fn remove(
     Named(id): Named<TitleId>,
 ) -> Result<StatusCode, Problem> {
     let removed = app.db.remove_title(id.clone(), condition(conditions)).await?;
-    app.titles.forget(&id);
-    app.discover.changed();
+    app.title_changed(&id);
     match removed {
         Removed::NotThere => Err(not_catalogued(&id)),
         Removed::Unwanted => Err(changed_meanwhile()),
         Removed::Done => {
-            app.finder.changed(&id);
             tracing::info!(%id, %operator, "title removed");
             Ok(StatusCode::NO_CONTENT)
         }

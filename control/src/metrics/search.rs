@@ -72,8 +72,8 @@ impl SearchMetrics {
             Ok(answer) if answer.whole => "whole",
             Ok(_) => "cut",
             Err(NotFound::Busy) => "busy",
-            Err(NotFound::Other(search::SearchError::OtherSearch)) => "refused",
-            Err(_) => "failed",
+            Err(NotFound::Refused(_)) => "refused",
+            Err(NotFound::Failing(_)) => "failed",
         };
         self.searches.with_label_values(&[outcome]).inc();
         self.seconds.observe(took.as_secs_f64());

@@ -8,7 +8,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{error::Elapsed, timeout},
+};
 
 use super::breaker::{Breaker, Change, Pass};
 
@@ -30,7 +33,7 @@ pub(crate) enum Unavailable<E> {
     /// Too many ask; it was not asked.
     #[error("too many wait for {0}")]
     Full(&'static str),
-    /// Whether what was asked for will be done is not known.
+    /// No answer came in time. Of what is to be done in turn: its turn did not come, and it will not be done.
     #[error("{0} takes longer than {1:?}")]
     Late(&'static str, Duration),
     /// It was asked and says no.
@@ -82,6 +85,26 @@ impl Dependency {
 
     /// Waits for `work`, unless it is not worth it. Work that is late is dropped.
     pub(crate) async fn call<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, Unavailable<E>> {
+        self.guard(timeout(self.deadline, work)).await
+    }
+
+    /// Waits for a turn until the deadline, and then for `work` until it ends: whether it was done is always known.
+    pub(crate) async fn call_in_turn<T, E, Turn, Work>(
+        &self,
+        turn: impl Future<Output = Turn>,
+        work: impl FnOnce(Turn) -> Work,
+    ) -> Result<T, Unavailable<E>>
+    where
+        Work: Future<Output = Result<T, E>>,
+    {
+        self.guard(async {
+            let turn = timeout(self.deadline, turn).await?;
+            Ok(work(turn).await)
+        })
+        .await
+    }
+
+    async fn guard<T, E>(&self, work: impl Future<Output = Result<Result<T, E>, Elapsed>>) -> Result<T, Unavailable<E>> {
         let Ok(_room) = self.room.try_acquire() else {
             self.count(Outcome::Full);
             return Err(Unavailable::Full(self.name));
@@ -90,7 +113,7 @@ impl Dependency {
             self.count(Outcome::Broken);
             return Err(Unavailable::Broken(self.name));
         };
-        match timeout(self.deadline, work).await {
+        match work.await {
             Ok(Ok(answer)) => {
                 self.ended(pass, Outcome::Answered);
                 Ok(answer)
@@ -167,6 +190,24 @@ mod tests {
         assert!(dependency.is_broken());
         // Twenty before it opens; then few trials fit in the time that the other calls take.
         assert!(asked < 100, "{asked}");
+    }
+
+    #[tokio::test]
+    async fn what_begins_in_time_is_waited_for_however_long_it_takes() {
+        let dependency = Dependency::new("db", Duration::from_millis(1), 1);
+        let long = async |turn| {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Ok::<_, ()>(turn)
+        };
+        assert!(matches!(dependency.call_in_turn(ready(7), long).await, Ok(7)));
+        let mut begun = false;
+        let late = dependency.call_in_turn(pending::<()>(), |()| {
+            begun = true;
+            ready(Ok::<_, ()>(()))
+        });
+        assert!(matches!(late.await, Err(Unavailable::Late("db", _))));
+        assert!(!begun);
+        assert_eq!(counts(&dependency), [1, 0, 1, 0, 0]);
     }
 
     #[tokio::test]
