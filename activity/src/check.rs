@@ -10,6 +10,7 @@
 
 use std::{borrow::Cow, collections::HashMap, fmt, time::Duration};
 
+use foldhash::fast::RandomState;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
@@ -167,14 +168,12 @@ impl<'a> Checked<'a> {
         mut good: impl FnMut(&Event<'_>),
         mut bad: impl FnMut(Flaw),
     ) -> Result<(), BatchError> {
-        let mut users = HashMap::new();
+        // Once for all of it, and not for each text in it.
+        let body = str::from_utf8(body).map_err(|error| BatchError::NotABatch(error.to_string()))?;
+        let mut users = Users { known: HashMap::default(), pseudonyms };
         let mut check = |at: usize, sent: Result<Sent<'_>, String>, skew_ms: i64| {
-            let mut user = |id: &str| match users.get(id) {
-                Some(user) => *user,
-                None => *users.entry(id.to_owned()).or_insert_with(|| pseudonyms.of(id)),
-            };
             let checked = match &sent {
-                Ok(sent) => self.event(sent, skew_ms, &mut user),
+                Ok(sent) => self.event(sent, skew_ms, &mut users),
                 Err(error) => fault(Reason::Malformed, "", error),
             };
             match checked {
@@ -186,13 +185,13 @@ impl<'a> Checked<'a> {
             }
         };
         // Nearly all batches are right, and are read in one go. Where one is not, its events are read one by one.
-        if let Ok(batch) = serde_json::from_slice::<Batch<'_, Sent<'_>>>(body) {
+        if let Ok(batch) = serde_json::from_str::<Batch<'_, Sent<'_>>>(body) {
             let skew_ms = self.skew_ms(&batch)?;
             batch.events.into_iter().enumerate().for_each(|(at, sent)| check(at, Ok(sent), skew_ms));
             return Ok(());
         }
         let batch =
-            serde_json::from_slice::<Batch<'_, &RawValue>>(body).map_err(|error| BatchError::NotABatch(error.to_string()))?;
+            serde_json::from_str::<Batch<'_, &RawValue>>(body).map_err(|error| BatchError::NotABatch(error.to_string()))?;
         let skew_ms = self.skew_ms(&batch)?;
         for (at, raw) in batch.events.into_iter().enumerate() {
             // A line number inside an event helps nobody.
@@ -216,7 +215,7 @@ impl<'a> Checked<'a> {
         Ok(self.received_ms as i64 - sent_ms as i64)
     }
 
-    fn event<'e>(&self, sent: &'e Sent<'_>, skew_ms: i64, user: &mut impl FnMut(&str) -> User) -> Result<Event<'e>, Fault>
+    fn event<'e>(&self, sent: &'e Sent<'_>, skew_ms: i64, users: &mut Users<'_>) -> Result<Event<'e>, Fault>
     where
         'a: 'e,
     {
@@ -234,7 +233,7 @@ impl<'a> Checked<'a> {
             at_ms: self.at_ms(sent, skew_ms)?,
             id: name(sent.id.as_ref(), "/id")?,
             session: name(sent.session.as_ref(), "/session")?,
-            user: self.user(sent, user)?,
+            user: self.user(sent, users)?,
             region: self.region(sent)?,
             title: title(sent)?,
             rendition: word(sent.rendition.as_ref(), "/rendition", WORD_BYTES_MAX)?,
@@ -261,14 +260,15 @@ impl<'a> Checked<'a> {
         Ok(at_ms)
     }
 
-    fn user(&self, sent: &Sent<'_>, user: &mut impl FnMut(&str) -> User) -> Result<Option<User>, Fault> {
+    fn user(&self, sent: &Sent<'_>, users: &mut Users<'_>) -> Result<Option<User>, Fault> {
         match (&sent.user, self.sender.relay) {
-            (None, _) => Ok(self.sender.user.map(user)),
+            (None, _) => Ok(self.sender.user.map(|id| users.of(id))),
             (Some(_), None) => {
                 fault(Reason::NotAllowed, "/user", "a viewer is known by his token; only a relay says whose an event is")
             }
+            (Some(Text(id)), Some(_)) if users.known.contains_key(&**id) => Ok(Some(users.of(id))),
             (Some(id), Some(is_viewer)) => match word(Some(id), "/user", USER_BYTES_MAX)? {
-                id if is_viewer(id) => Ok(Some(user(id))),
+                id if is_viewer(id) => Ok(Some(users.of(id))),
                 _ => fault(Reason::BadValue, "/user", "no viewer is named so: take what control calls her when she asks it"),
             },
         }
@@ -284,6 +284,21 @@ impl<'a> Checked<'a> {
                 fault(Reason::NotAllowed, "/region", "where a viewer is, is found out; only a relay says where an event was")
             }
             Some(region) => word(Some(region), "/region", REGION_BYTES_MAX),
+        }
+    }
+}
+
+/// The users of a batch. What stands here is sound.
+struct Users<'a> {
+    known: HashMap<String, User, RandomState>,
+    pseudonyms: &'a Pseudonyms,
+}
+
+impl Users<'_> {
+    fn of(&mut self, id: &str) -> User {
+        match self.known.get(id) {
+            Some(user) => *user,
+            None => *self.known.entry(id.to_owned()).or_insert(self.pseudonyms.of(id)),
         }
     }
 }

@@ -14,6 +14,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::fast::RandomState;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{
@@ -100,7 +101,7 @@ pub(crate) struct Encoder {
     received_ms: u64,
     seed: u64,
     texts: Vec<u8>,
-    places: HashMap<Vec<u8>, u64>,
+    places: HashMap<Vec<u8>, u64, RandomState>,
     /// A text with its tag before it, as `places` has it.
     scratch: Vec<u8>,
     events: Vec<u8>,
@@ -114,7 +115,7 @@ impl Encoder {
             received_ms,
             seed,
             texts: Vec::new(),
-            places: HashMap::new(),
+            places: HashMap::default(),
             scratch: Vec::new(),
             events: Vec::new(),
             spans: Vec::new(),

@@ -38,6 +38,7 @@ use std::{
 use arc_swap::ArcSwap;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use parking_lot::{Mutex, RwLock};
+use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 use wire::title::TitleId;
 
@@ -81,6 +82,8 @@ use writer::Writer;
 
 /// How often titles' popularity is computed anew, at most.
 const SCORES_EVERY: Duration = Duration::from_secs(5);
+/// The nice value of the thread that writes the lake.
+const LAKE_NICE: i32 = 10;
 /// Hours that one question about files or quality may span: what is kept.
 pub const HOURS_MAX: u64 = hours::HOURS_MAX;
 
@@ -450,6 +453,10 @@ impl Workers {
             "activity-lake",
             Box::new(move || {
                 let (progress, places, counters) = for_lake;
+                // It can be late; what viewers send cannot. On Linux this is the calling thread's alone (setpriority(2)).
+                if let Err(error) = setpriority_process(None, LAKE_NICE) {
+                    tracing::warn!(%error, "the lake's thread has the priority of all others");
+                }
                 lake.run(&progress, &places, &counters);
             }),
         )?;

@@ -108,7 +108,7 @@ struct Sent {
 /// Sends for a while over HTTP. Says how many events were kept.
 fn take(report: &mut Report, folder: &Path, activity: ActivityConfig) -> u64 {
     let size = report.size();
-    let (clients, time) = (size.of(2, 8), Duration::from_millis(size.of(200, 15_000)));
+    let (clients, time) = (size.of(2, 32), Duration::from_millis(size.of(200, 15_000)));
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let control = runtime.block_on(Control::open(config(folder, activity))).expect("control opens");
     let (addr, stop) = (control.addr(), CancellationToken::new());

@@ -16,7 +16,7 @@ mod viewers;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -26,7 +26,10 @@ use tokio::{
     task::{JoinError, spawn_blocking},
 };
 
-use crate::resilience::dependency::{Dependency, Unavailable};
+use crate::resilience::{
+    dependency::{Dependency, Unavailable},
+    waits::Waits,
+};
 pub(crate) use answers::{AnswerKey, Kept, KeptAnswer};
 pub(crate) use audit::{AuditRow, Deed};
 pub use backup::{Backup, BackupError, BackupStep, back_up};
@@ -70,6 +73,8 @@ pub(crate) struct Db {
 struct Guards {
     reads: Dependency,
     writes: Dependency,
+    /// From when a read is asked for until it begins.
+    waits: Waits,
 }
 
 impl Db {
@@ -89,6 +94,7 @@ impl Db {
         let guards = Guards {
             reads: Dependency::new("reads of the database", READ_DEADLINE, CALLS_MAX),
             writes: Dependency::new("writes to the database", WRITE_DEADLINE, CALLS_MAX),
+            waits: Waits::default(),
         };
         Ok(Self { writer: Lane::of(vec![writer]), readers: Lane::of(readers), guards: Arc::new(guards) })
     }
@@ -97,6 +103,11 @@ impl Db {
         &self,
         ask: impl FnOnce(&mut Connection) -> Result<T, DbError> + Send + 'static,
     ) -> Result<T, DbError> {
+        let (asked, guards) = (Instant::now(), Arc::clone(&self.guards));
+        let ask = move |connection: &mut Connection| {
+            guards.waits.add(asked.elapsed());
+            ask(connection)
+        };
         let turn_and_answer = async { Lane::run(&self.readers, Lane::turn(&self.readers).await, ask).await };
         Ok(self.guards.reads.call(turn_and_answer).await?)
     }
@@ -112,6 +123,11 @@ impl Db {
     /// What stands between requests and the database.
     pub(crate) fn dependencies(&self) -> [&Dependency; 2] {
         [&self.guards.reads, &self.guards.writes]
+    }
+
+    /// How long reads waited before they began, at least, since this was asked last.
+    pub(crate) fn take_shortest_wait(&self) -> Duration {
+        self.guards.waits.take_shortest()
     }
 
     /// Whether the database answers.

@@ -27,7 +27,10 @@ use wire::title::TitleId;
 use crate::{
     catalogue::{Entry, Summary},
     db::{Db, DbError},
-    resilience::dependency::{Dependency, Unavailable},
+    resilience::{
+        dependency::{Dependency, Unavailable},
+        waits::Waits,
+    },
 };
 
 /// Searches that wait for one of as many as there are cores; one more is turned away.
@@ -58,6 +61,8 @@ pub(crate) struct Finder {
     running: Arc<Semaphore>,
     /// What stands between requests and the index.
     guard: Dependency,
+    /// From when a search is asked for until it begins.
+    waits: Arc<Waits>,
     is_rebuilding: AtomicBool,
     rebuilt: AtomicU64,
     replaced: AtomicU64,
@@ -144,6 +149,7 @@ impl Finder {
             timeout,
             running: Arc::new(Semaphore::new(cores)),
             guard: Dependency::new("search", timeout, cores + WAITING_MAX),
+            waits: Arc::default(),
             is_rebuilding: AtomicBool::new(false),
             rebuilt: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
@@ -175,13 +181,15 @@ impl Finder {
 
     /// Answers `query`, whose deadline is set here.
     pub(crate) async fn search(&self, mut query: Query) -> Result<Answer, NotFound> {
-        query.until = Instant::now() + self.timeout;
-        let index = self.index();
+        let asked = Instant::now();
+        query.until = asked + self.timeout;
+        let (index, waits) = (self.index(), Arc::clone(&self.waits));
         let turn = Arc::clone(&self.running).acquire_owned();
         let answered = self.guard.call_in_turn(turn, async move |turn| {
             let turn = turn.expect("the semaphore is never closed");
             let answer = spawn_blocking(move || {
                 let _turn = turn;
+                waits.add(asked.elapsed());
                 index.search(&query)
             });
             match answer.await? {
@@ -193,6 +201,11 @@ impl Finder {
         });
         let answer = answered.await??;
         Ok(Answer { whole: answer.whole && self.is_whole.load(Ordering::Acquire), ..answer })
+    }
+
+    /// How long searches waited before they began, at least, since this was asked last.
+    pub(crate) fn take_shortest_wait(&self) -> Duration {
+        self.waits.take_shortest()
     }
 
     /// What stands between requests and the index.

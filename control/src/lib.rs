@@ -208,7 +208,10 @@ impl Control {
         }
         let app = Arc::clone(&self.app);
         let admission_stop = stop.clone();
-        background.spawn(async move { app.admission.run(admission_stop).await });
+        background.spawn(async move {
+            let waited = || app.db.take_shortest_wait().max(app.finder.take_shortest_wait());
+            app.admission.run(waited, admission_stop).await;
+        });
         let (app, following) = (Arc::clone(&self.app), stop.clone());
         background.spawn(async move { app.finder.run(&app.db, following).await });
         background.spawn(housekeeping::run(Arc::clone(&self.app), self.audit_keep, stop.clone()));

@@ -4,6 +4,7 @@
 pub(crate) mod admission;
 pub(crate) mod breaker;
 pub(crate) mod dependency;
+pub(crate) mod waits;
 
 use std::time::Duration;
 

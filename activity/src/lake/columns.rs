@@ -87,6 +87,9 @@ const TIMES: [&str; 2] = ["happened_at", "received_at"];
 /// Rising or unique, so that a dictionary would be a second copy.
 const WITHOUT_DICTIONARY: [&str; 4] = ["event_number", "happened_at", "received_at", "event_id"];
 
+/// Nobody asks for a range of these, so the least and the greatest of them help no reader.
+const WITHOUT_STATISTICS: [&str; 3] = ["event_id", "session_id", "user_pseudonym"];
+
 /// All columns, in their order. No name is a word of SQL, so that none needs quotes.
 fn columns() -> Vec<Column> {
     let mut columns = vec![
@@ -185,11 +188,14 @@ impl Rows {
         let message = format!("message event {{ {} }}", definitions.join(" "));
         let schema = Arc::new(parse_message_type(&message).expect("the table of columns makes a schema"));
         let mut properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("a level of zstd")))
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("a level of zstd")))
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(concat!("larder ", env!("CARGO_PKG_VERSION")).into());
         for name in WITHOUT_DICTIONARY {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), false);
+        }
+        for name in WITHOUT_STATISTICS {
+            properties = properties.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::None);
         }
         for name in ["event_number", "happened_at", "received_at"] {
             properties = properties.set_column_encoding(ColumnPath::from(name), Encoding::DELTA_BINARY_PACKED);

@@ -1,17 +1,20 @@
 //! Overload: what is answered of each priority while more and more is asked for, up to five times what control can do?
 //!
-//! The mix, of a hundred requests: ten starts of playback, twenty positions, twenty titles looked up, thirty searches with a typing error,
-//! ten recommendations, ten batches of twenty events. Its capacity is what is answered with 2xx by a few connections that ask as fast as they
+//! The mix, of a hundred requests: ten starts of playback, ten positions, ten titles looked up, forty searches with a typing error,
+//! twenty recommendations, ten batches of twenty events. Its capacity is what is answered with 2xx by a few connections that ask as fast as they
 //! are answered. Then each priority is asked for at its own pace, whether or not what was asked before is answered.
 //! Clients share the cores with control, as in the other parts: what they take is missing to control at each step more.
 //!
 //! `cargo run --release -p benches --bin control -- --json | python3 benches/overload.py` draws it.
+
+use std::cell::Cell;
 
 use futures_util::future::join_all;
 
 use super::{
     client::{Load, Outcome, drive},
     resume::{median, rfc3339},
+    search,
     stage::{DURATION_MS, Stage, now_ms},
 };
 use crate::{Report, Size};
@@ -21,7 +24,7 @@ const STEPS: [f64; 6] = [0.5, 1.0, 1.5, 2.0, 3.0, 5.0];
 /// How long each step lasts.
 const STEP_S: u64 = 10;
 /// Connections that find the capacity: enough to keep the cores busy, few enough not to make a queue that is shed.
-const PROBES: usize = 8;
+const PROBES: usize = 32;
 const PROBE_REQUESTS: u64 = 10_000;
 const PROBE_ROUNDS: usize = 3;
 /// Events in a batch.
@@ -38,12 +41,12 @@ struct Kind {
 }
 
 const KINDS: [Kind; 6] = [
-    Kind { name: "playback", share: 10, connections: 128, write: playback },
-    Kind { name: "resume", share: 20, connections: 128, write: resume },
-    Kind { name: "catalogue", share: 20, connections: 128, write: catalogue },
-    Kind { name: "search", share: 30, connections: 192, write: search },
-    Kind { name: "recommendations", share: 10, connections: 64, write: recommendations },
-    Kind { name: "activity", share: 10, connections: 64, write: activity },
+    Kind { name: "playback", share: 10, connections: 256, write: playback },
+    Kind { name: "resume", share: 10, connections: 256, write: resume },
+    Kind { name: "catalogue", share: 10, connections: 256, write: catalogue },
+    Kind { name: "search", share: 40, connections: 512, write: search::write },
+    Kind { name: "recommendations", share: 20, connections: 256, write: recommendations },
+    Kind { name: "activity", share: 10, connections: 256, write: activity },
 ];
 
 pub(super) async fn measure(report: &mut Report, stage: &Stage) {
@@ -75,19 +78,25 @@ pub(super) async fn measure(report: &mut Report, stage: &Stage) {
             let per_second = ((capacity * step * kind.share as f64 / 100.0) as u64).max(1);
             let load = Load { connections: kind.connections, requests: per_second * STEP_S, per_second: Some(per_second) };
             let request = |n: u64, bytes: &mut Vec<u8>| (kind.write)(stage, n, bytes);
-            (kind, drive(stage.addr, load, request, |_, _| ()).await)
+            let cut = Cell::new(0_u64);
+            let outcome = drive(stage.addr, load, request, |_, body| cut.set(cut.get() + u64::from(search::is_cut(body)))).await;
+            (kind, outcome, cut.get())
         });
-        for (kind, outcome) in join_all(kinds).await {
-            tell(report, step, kind, &outcome);
+        for (kind, outcome, cut) in join_all(kinds).await {
+            tell(report, step, kind, &outcome, cut);
         }
     }
 }
 
-fn tell(report: &mut Report, step: f64, kind: &Kind, outcome: &Outcome) {
+fn tell(report: &mut Report, step: f64, kind: &Kind, outcome: &Outcome, cut: u64) {
     let Kind { name, .. } = kind;
     // Of ten thousand, since a share in percent would be rounded to what is wanted of it.
-    let lost = (outcome.requests() - outcome.successes) as f64 * 10_000.0 / outcome.requests() as f64;
+    let of_ten_thousand = |count: u64| count as f64 * 10_000.0 / outcome.requests() as f64;
+    let lost = of_ten_thousand(outcome.requests() - outcome.successes);
     report.figure(format!("{step} × capacity: {name}, answered 503, of 10,000"), lost, "");
+    if cut > 0 {
+        report.figure(format!("{step} × capacity: {name}, cut short, of 10,000"), of_ten_thousand(cut), "");
+    }
     report.figure(format!("{step} × capacity: {name}, 99 % of all answers, from due"), outcome.percentile_ms(99.0), "ms");
     let other: Vec<u16> = outcome.statuses.iter().copied().filter(|status| !matches!(status, 200..300 | 503)).collect();
     assert!(other.is_empty(), "{name}: {other:?}");
@@ -124,11 +133,6 @@ fn resume(stage: &Stage, n: u64, bytes: &mut Vec<u8>) {
 fn catalogue(stage: &Stage, n: u64, bytes: &mut Vec<u8>) {
     let viewer = stage.viewer(n);
     get(bytes, &viewer.token, format_args!("/videos/{}", viewer.title));
-}
-
-fn search(stage: &Stage, n: u64, bytes: &mut Vec<u8>) {
-    let titles = stage.titles.len() as u64;
-    get(bytes, &stage.viewer(n).token, format_args!("/videos?searchQuery=the%20titel%20{}", n * 7919 % titles));
 }
 
 fn recommendations(stage: &Stage, n: u64, bytes: &mut Vec<u8>) {

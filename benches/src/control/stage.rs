@@ -27,7 +27,13 @@ use wire::{
     token::{Algorithm, SigningKey},
 };
 
-use crate::{Report, Size};
+use crate::{
+    Report, Size,
+    search::{
+        titles::{self, Watched},
+        typist::{Mistake, Typist},
+    },
+};
 
 const ISSUER: &str = "https://id.example";
 const AUDIENCE: &str = "larder";
@@ -38,6 +44,9 @@ const ACTIVE_FULL: u64 = 100_000;
 /// Of each viewer's hundred views: those of the last thirty days are rows, the others packed.
 const LIVE_VIEWS: u64 = 15;
 const PACKED_VIEWS: u64 = 85;
+/// Draws the mistakes of queries, and how many queries there are.
+const QUERY_SEED: u64 = 42;
+const QUERIES: u64 = 1000;
 /// How long each title is.
 pub(super) const DURATION_MS: u64 = 2 * 3_600_000;
 
@@ -47,6 +56,8 @@ pub(super) struct Stage {
     /// The viewers who are about: their names and tokens, and the titles that they are in.
     pub(super) viewers: Vec<Active>,
     pub(super) titles: Arc<[TitleId]>,
+    /// What people type who look for a title, with one mistake each, as it stands in a URI.
+    pub(super) queries: Vec<String>,
     runtime: Runtime,
     task: JoinHandle<()>,
     stop: CancellationToken,
@@ -66,7 +77,8 @@ impl Stage {
         let (folder, temporary) = folder(size);
         let users = std::env::var("LARDER_BENCH_USERS").ok().filter(|_| size == Size::Full);
         let users = users.map_or(size.of(200, 1_000_000), |users| users.parse().expect("LARDER_BENCH_USERS is a number"));
-        let titles: Arc<[TitleId]> = (0..size.of(50, 10_000)).map(title_id).collect();
+        let watched = watched(size);
+        let titles: Arc<[TitleId]> = (0..).zip(&watched).map(|(n, watched)| title_id(n, &watched.title)).collect();
         let crowd = Crowd { users, titles, live_views: LIVE_VIEWS, packed_views: PACKED_VIEWS, now_ms: now_ms() };
         let runtime = runtime();
         let config = config(&folder);
@@ -74,7 +86,7 @@ impl Stage {
         let filled = folder.join(format!("filled-{users}"));
         if !filled.exists() {
             assert!(!config.state_dir.join("control.db").exists(), "{} is of another size: remove it", folder.display());
-            runtime.block_on(fill(&config.state_dir, &crowd));
+            runtime.block_on(fill(&config.state_dir, &crowd, &watched));
             fs::write(&filled, crowd.now_ms.to_string()).expect("writes");
         }
         if size == Size::Full {
@@ -95,7 +107,8 @@ impl Stage {
         let task = runtime.spawn(async move {
             let Ok(()) = running.await;
         });
-        Self { addr, viewers: viewers.collect(), titles: crowd.titles, runtime, task, stop, _temporary: temporary }
+        let queries = queries(&watched, size.of(20, QUERIES));
+        Self { addr, viewers: viewers.collect(), titles: crowd.titles, queries, runtime, task, stop, _temporary: temporary }
     }
 
     /// Those who are about, in turns, each far from the one before.
@@ -175,8 +188,8 @@ fn config(folder: &Path) -> Config {
     }
 }
 
-async fn fill(state_dir: &Path, crowd: &Crowd) {
-    let titles = (0..crowd.titles.len() as u64).map(title).collect();
+async fn fill(state_dir: &Path, crowd: &Crowd, watched: &[Watched]) {
+    let titles = crowd.titles.iter().zip(watched).map(|(id, watched)| title(id, &watched.title)).collect();
     synthetic::catalogue(state_dir, titles).await.expect("titles are catalogued");
     synthetic::viewers(state_dir, crowd.clone()).await.expect("viewers are put");
 }
@@ -191,15 +204,30 @@ fn weigh(report: &mut Report, runtime: &Runtime, crowd: &Crowd) {
     report.figure("a packed view, its part of the pack alone", weight.pack, "B");
 }
 
-fn title_id(n: u64) -> TitleId {
-    // Five words in eight are a series: its name, and the number of an episode.
-    const WORDS: [&str; 8] = ["night", "agent", "glory", "queen", "crown", "river", "lost", "house"];
-    let word = |shift: u32| WORDS[((n / 10) >> shift) as usize % WORDS.len()];
-    format!("the-{}-{}-{}-s01e{:02}", word(0), word(3), n / 10, n % 10).parse().expect("an id")
+/// The titles that were watched most.
+fn watched(size: Size) -> Vec<Watched> {
+    let all = titles::traces().filter(|_| size == Size::Full).map(|traces| titles::all(&traces).expect("the list of titles"));
+    let mut watched = all.unwrap_or_else(|| titles::selection().expect("the selection of titles"));
+    watched.truncate(size.of(50, 10_000) as usize);
+    watched
 }
 
-fn title(n: u64) -> Title {
-    let id = title_id(n);
+/// What people type who look for one of these titles.
+fn queries(watched: &[Watched], count: u64) -> Vec<String> {
+    let mut typist = Typist::new(watched, QUERY_SEED);
+    let escaped = |text: String| text.bytes().fold(String::new(), |escaped, byte| escaped + &format!("%{byte:02X}"));
+    (0..count).map(|_| escaped(typist.next_of(&Mistake::TYPOS).text)).collect()
+}
+
+/// The words of its title, as far as an id has room, and its place in the list.
+fn title_id(n: u64, title: &str) -> TitleId {
+    let words = title.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let mut id: String = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
+    id.truncate(50);
+    format!("{id}-{n}").trim_start_matches('-').parse().expect("an id")
+}
+
+fn title(id: &TitleId, name: &str) -> Title {
     let object = |path: &str| TitleObject {
         path: path.into(),
         bytes: 1000,
@@ -208,7 +236,7 @@ fn title(n: u64) -> Title {
     };
     let paths = ["master.m3u8", "manifest.mpd", "poster.jpg", "storyboard.vtt", "v/p.m3u8", "v/i.mp4", "v/1.m4s"];
     Title {
-        title: format!("The title {n}"),
+        title: name.to_owned(),
         description: String::new(),
         cast: Vec::new(),
         rating: None,
@@ -218,7 +246,7 @@ fn title(n: u64) -> Title {
         kind: None,
         duration_ms: DURATION_MS,
         root: ObjectPath::new(format!("/titles/{}", Digest::of(id.as_str().as_bytes()))).expect("a path"),
-        fingerprint: Digest::of(format!("source of {n}").as_bytes()),
+        fingerprint: Digest::of(format!("source of {id}").as_bytes()),
         hls: paths[0].into(),
         dash: paths[1].into(),
         poster: paths[2].into(),
@@ -234,7 +262,7 @@ fn title(n: u64) -> Title {
             segments: vec![Segment { path: paths[6].into(), start_ms: 0, duration_ms: DURATION_MS }],
         }],
         objects: paths.into_iter().map(object).collect(),
-        id,
+        id: id.clone(),
     }
 }
 

@@ -82,6 +82,9 @@ impl FromStr for UserId {
 
 /// Whether `part` is what [`push`] makes of some text.
 fn is_escaped(part: &str) -> bool {
+    if part.bytes().all(is_plain) {
+        return !part.is_empty();
+    }
     let mut bytes = part.bytes();
     let hex = |byte: Option<u8>| match byte? {
         digit @ b'0'..=b'9' => Some(digit - b'0'),
@@ -99,7 +102,7 @@ fn is_escaped(part: &str) -> bool {
             _ => return false,
         });
     }
-    !original.is_empty() && String::from_utf8(original).is_ok()
+    String::from_utf8(original).is_ok()
 }
 
 /// Not a user.

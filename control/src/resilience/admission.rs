@@ -1,8 +1,9 @@
 //! Who is let in when control is behind. Each request has a priority; how far control is behind is one number, the pressure, and the lowest
 //! priorities are shed first. [`Pressure`] is pure; [`Admission`] keeps it current and counts.
 //!
-//! Control is behind when what is ready to run has to wait for a core. That is measured by a task that asks to be woken at intervals: by how
-//! much it comes too late, at least, during a window (a standing queue, as CoDel has it, RFC 8289 §3.1, and not one stall).
+//! Control is behind when what is ready to run has to wait: for a core, a connection of the database, or a turn to search. For cores that is
+//! measured by a task that asks to be woken at intervals: by how much it comes too late, at least, during a window (a standing queue, as
+//! CoDel has it, RFC 8289 §3.1, and not one stall).
 
 use std::{
     fmt,
@@ -99,7 +100,7 @@ impl Pressure {
 /// When requests are shed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overload {
-    /// How long what is ready to run may wait for a core.
+    /// How long what is ready to run may wait.
     pub lag: Duration,
     /// Requests in progress, at most.
     pub requests_max: usize,
@@ -188,14 +189,14 @@ impl Admission {
         self.in_progress.load(Ordering::Relaxed)
     }
 
-    /// Keeps the pressure current until `stop`.
-    pub(crate) async fn run(&self, stop: CancellationToken) {
+    /// Keeps the pressure current until `stop`. `waited` says how long turns of other kinds were waited for at least, since it was asked last.
+    pub(crate) async fn run(&self, waited: impl Fn() -> Duration, stop: CancellationToken) {
         let mut was_shedding = false;
         let mut before = Duration::ZERO;
         loop {
             let lag = tokio::select! {
                 () = stop.cancelled() => return,
-                lag = shortest_lag() => lag,
+                lag = shortest_lag() => lag.max(waited()),
             };
             let pressure = self.pressure().after(before, lag, self.rules.lag);
             before = lag;
@@ -326,6 +327,6 @@ mod tests {
             }
             stop.cancel();
         };
-        tokio::join!(admission.run(stop.clone()), busy);
+        tokio::join!(admission.run(|| Duration::ZERO, stop.clone()), busy);
     }
 }
