@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs::File, time::Duration};
 
 use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -52,13 +52,18 @@ impl Api {
 
     /// The JSON at `path`.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        Ok(self.version(path).await?.value)
+    }
+
+    /// The JSON at `path`, and which version of it that is.
+    pub(crate) async fn version<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Version<T>> {
         let mut waits = 0;
         loop {
-            let answer = self.exchange(Method::GET, path, None, Bytes::new()).await;
+            let answer = self.exchange(Method::GET, path, HeaderMap::new(), Bytes::new()).await;
             let refused = answer.as_ref().err().and_then(|error| error.downcast_ref::<Refused>());
             match refused.and_then(|refused| refused.ask_again_in) {
                 Some(pause) if waits < WAITS_MAX => tokio::time::sleep(pause).await,
-                _ => return understood(answer?.body(), "GET", path),
+                _ => return Version::of(&answer?, "GET", path),
             }
             waits += 1;
         }
@@ -66,46 +71,58 @@ impl Api {
 
     /// Sends JSON to `path`.
     pub(crate) async fn put(&self, path: &str, value: &impl Serialize) -> anyhow::Result<()> {
-        self.exchange(Method::PUT, path, None, serde_json::to_vec(value)?.into()).await.map(drop)
+        self.exchange(Method::PUT, path, HeaderMap::new(), serde_json::to_vec(value)?.into()).await.map(drop)
     }
 
     /// Sends JSON to `path`, where nothing may be yet unless `replace`. Comes back with what is there now, and whether it is new.
-    pub(crate) async fn publish<T: DeserializeOwned>(&self, path: &str, json: Bytes, replace: bool) -> anyhow::Result<(T, bool)> {
+    pub(crate) async fn publish<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        json: Bytes,
+        replace: bool,
+    ) -> anyhow::Result<(Version<T>, bool)> {
         // RFC 9110 §13.1.2: "If-None-Match can also be used with a value of "*" to prevent an unsafe request method […] from
         // inadvertently modifying an existing representation".
         let condition = (!replace).then_some((header::IF_NONE_MATCH, HeaderValue::from_static("*")));
-        let answer = self.exchange(Method::PUT, path, condition, json).await?;
-        Ok((understood(answer.body(), "PUT", path)?, answer.status() == StatusCode::CREATED))
+        let answer = self.exchange(Method::PUT, path, HeaderMap::from_iter(condition), json).await?;
+        Ok((Version::of(&answer, "PUT", path)?, answer.status() == StatusCode::CREATED))
+    }
+
+    /// Has control apply a merge patch (RFC 7396) to what is at `path`, if that is a version of `if_match`. Comes back with what is there
+    /// now.
+    pub(crate) async fn amend<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        patch: &impl Serialize,
+        if_match: Option<&HeaderValue>,
+    ) -> anyhow::Result<Version<T>> {
+        let mut headers = HeaderMap::from_iter(if_match.map(|tags| (header::IF_MATCH, tags.clone())));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/merge-patch+json"));
+        let answer = self.exchange(Method::PATCH, path, headers, serde_json::to_vec(patch)?.into()).await?;
+        Version::of(&answer, "PATCH", path)
     }
 
     /// Has control do what `path` stands for.
     pub(crate) async fn post(&self, path: &str) -> anyhow::Result<()> {
-        self.exchange(Method::POST, path, None, Bytes::new()).await.map(drop)
+        self.exchange(Method::POST, path, HeaderMap::new(), Bytes::new()).await.map(drop)
     }
 
     /// Has control forget what is at `path`.
     pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<()> {
-        self.exchange(Method::DELETE, path, None, Bytes::new()).await.map(drop)
+        self.exchange(Method::DELETE, path, HeaderMap::new(), Bytes::new()).await.map(drop)
     }
 
-    /// An answer that is a success.
-    async fn exchange(
-        &self,
-        method: Method,
-        path: &str,
-        condition: Option<(HeaderName, HeaderValue)>,
-        body: Bytes,
-    ) -> anyhow::Result<Response<Bytes>> {
+    /// An answer that is a success. The body is JSON, unless `headers` say otherwise.
+    async fn exchange(&self, method: Method, path: &str, headers: HeaderMap, body: Bytes) -> anyhow::Result<Response<Bytes>> {
         let Self { base, secret, .. } = self;
         let mut request = Request::builder()
             .method(&method)
             .uri(format!("{base}{path}"))
             .header(header::AUTHORIZATION, secret)
-            .header(header::CONTENT_TYPE, "application/json");
-        if let Some((name, value)) = condition {
-            request = request.header(name, value);
-        }
-        let request = request.body(Full::new(body)).with_context(|| format!("{base}{path} is not a URL"))?;
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .with_context(|| format!("{base}{path} is not a URL"))?;
+        request.headers_mut().extend(headers);
         let exchange = async {
             let (head, body) = self.client.request(request).await?.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow!(error))?;
@@ -121,6 +138,19 @@ impl Api {
             return Err(Refused { status, asked, reason: reason(answer.body()), ask_again_in }.into());
         }
         Ok(answer)
+    }
+}
+
+/// What is at a path, and its entity tag (RFC 9110 §8.8.3), which is another whenever that is.
+pub(crate) struct Version<T> {
+    pub(crate) value: T,
+    pub(crate) etag: Option<String>,
+}
+
+impl<T: DeserializeOwned> Version<T> {
+    fn of(answer: &Response<Bytes>, method: &str, path: &str) -> anyhow::Result<Self> {
+        let etag = answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        Ok(Self { value: understood(answer.body(), method, path)?, etag })
     }
 }
 
@@ -154,7 +184,10 @@ fn reason(body: &[u8]) -> String {
         detail: Option<String>,
     }
     match serde_json::from_slice::<Problem>(body) {
-        Ok(Problem { title, detail }) => detail.or(title).map_or_else(String::new, |said| format!(": {said}")),
+        // Before what is wrong with a whole body stands its pointer, which is empty (RFC 6901 §5), and a colon.
+        Ok(Problem { title, detail }) => {
+            detail.or(title).map_or_else(String::new, |said| format!(": {}", said.strip_prefix(": ").unwrap_or(&said)))
+        }
         Err(_) => String::new(),
     }
 }
@@ -219,6 +252,7 @@ mod tests {
     fn a_problem_is_told_in_its_own_words_and_what_is_none_is_not() {
         assert_eq!(reason(br#"{"title":"Kind","detail":"this one","status":404}"#), ": this one");
         assert_eq!(reason(br#"{"title":"Kind","status":404}"#), ": Kind");
+        assert_eq!(reason(br#"{"detail":": unknown field","pointer":""}"#), ": unknown field");
         assert_eq!(reason(b"<html>"), "");
     }
 }

@@ -90,7 +90,7 @@ pub(crate) enum Command {
     /// Look into the cache of a running edge, purge from it, check and restore its devices
     #[command(after_help = CACHE)]
     Cache(CacheArgs),
-    /// List, show, publish and remove titles of control's catalogue
+    /// List, show, publish, update and remove titles of control's catalogue
     #[command(after_help = CATALOG)]
     Catalog(CatalogArgs),
     /// Show or forget what control keeps of a user

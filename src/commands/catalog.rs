@@ -1,30 +1,45 @@
 //! `larder catalog`: control's catalogue, looked into and changed over its API.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::{Read, stdin},
+    path::Path,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use http::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
-use wire::title::TitleId;
+use indicatif::{HumanBytes, HumanCount};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use wire::title::{TitleId, TitleKind};
 
 use super::{confirm, print_json};
 use crate::{
-    api::{Api, Refused, escaped},
-    cli::catalog::{CatalogArgs, CatalogCommand, CatalogListArgs, CatalogPublishArgs, CatalogRemoveArgs, CatalogShowArgs},
-    table::{Table, clock, facts, words},
+    api::{Api, Refused, Version, escaped},
+    cli::{
+        Misuse,
+        catalog::{
+            CatalogArgs, CatalogCommand, CatalogListArgs, CatalogPublishArgs, CatalogRemoveArgs, CatalogShowArgs,
+            CatalogUpdateArgs,
+        },
+    },
+    table::{Table, clock, facts, plain, words},
 };
 
 /// The most titles that control gives at once.
 const PAGE_MAX: u64 = 100;
 /// What control takes of one title.
 const TITLE_BYTES_MAX: u64 = 32 << 20;
+/// What control takes of one merge patch.
+const PATCH_BYTES_MAX: u64 = 64 << 10;
 
 pub(super) async fn run(args: CatalogArgs) -> anyhow::Result<()> {
     match args.command {
+        CatalogCommand::List(args) if args.facets => count(&args).await,
         CatalogCommand::List(args) => list(&args).await,
         CatalogCommand::Show(args) => show(&args).await,
         CatalogCommand::Publish(args) => publish(&args).await,
+        CatalogCommand::Update(args) => update(&args).await,
         CatalogCommand::Remove(args) => remove(&args).await,
     }
 }
@@ -36,18 +51,41 @@ struct Page {
     videos: Vec<Value>,
     #[serde(default)]
     next_cursor: Option<String>,
+    #[serde(default = "yes")]
+    complete: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The titles that are meant, as they stand in a query that begins before them.
+fn wanted(args: &CatalogListArgs) -> String {
+    let one_of = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
+    let kinds: Vec<String> = args.kind.iter().map(TitleKind::to_string).collect();
+    let parameters = [
+        ("searchQuery", args.search.clone()),
+        ("genre", one_of(&args.genre)),
+        ("year", one_of(&args.year)),
+        ("language", one_of(&args.language)),
+        ("kind", one_of(&kinds)),
+    ];
+    parameters.iter().filter_map(|(name, value)| Some(format!("&{name}={}", escaped(value.as_ref()?)))).collect()
 }
 
 async fn list(args: &CatalogListArgs) -> anyhow::Result<()> {
     let api = Api::of(&args.operator)?;
-    let search = args.search.as_ref().map_or_else(String::new, |words| format!("&searchQuery={}", escaped(words)));
+    let wanted = wanted(args);
+    let sort = args.sort.as_ref().map_or_else(String::new, |sort| format!("&sort={sort}"));
+    let mut is_complete = true;
     let mut left = if args.all { u64::MAX } else { args.limit };
     let mut table = Table::new(["ID", "PLAYS", "KIND", "YEAR", "RATING", "CATALOGUED", "TITLE"]);
     let mut cursor: Option<String> = None;
     let there_is_more = loop {
         let after = cursor.as_ref().map_or_else(String::new, |cursor| format!("&nextCursor={}", escaped(cursor)));
-        let page: Page = api.get(&format!("/videos?limit={}{search}{after}", left.min(PAGE_MAX))).await?;
+        let page: Page = api.get(&format!("/videos?limit={}&facets=false{wanted}{sort}{after}", left.min(PAGE_MAX))).await?;
         left = left.saturating_sub(page.videos.len() as u64);
+        is_complete &= page.complete;
         for video in &page.videos {
             if args.json { print_json(video)? } else { table.row(row(video)) }
         }
@@ -59,13 +97,59 @@ async fn list(args: &CatalogListArgs) -> anyhow::Result<()> {
         }
     };
     if table.is_empty() && !args.json {
-        say!("{}", if args.search.is_some() { "no title is found" } else { "the catalogue is empty" });
+        say!("{}", none(&wanted));
     }
     for line in table.lines() {
         say!("{line}");
     }
     if there_is_more {
         eprintln!("There are more: --limit says how many to list, --all lists all.");
+    }
+    if !is_complete {
+        warn_of_more();
+    }
+    Ok(())
+}
+
+const fn none(wanted: &str) -> &'static str {
+    if wanted.is_empty() { "the catalogue is empty" } else { "no title is found" }
+}
+
+fn warn_of_more() {
+    eprintln!("Control's search could not look at all titles now: there may be more of them.");
+}
+
+/// `GET /videos`, as far as it is figures.
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    total: u64,
+    facets: Map<String, Value>,
+    #[serde(default = "yes")]
+    complete: bool,
+}
+
+async fn count(args: &CatalogListArgs) -> anyhow::Result<()> {
+    let wanted = wanted(args);
+    let counts: Counts = Api::of(&args.operator)?.get(&format!("/videos?limit=1&facets=true{wanted}")).await?;
+    if args.json {
+        return print_json(&counts);
+    }
+    match counts.total {
+        0 => say!("{}", none(&wanted)),
+        1 => say!("1 title"),
+        total => say!("{} titles", HumanCount(total)),
+    }
+    let mut table = Table::new(["OF", "VALUE", "TITLES"]);
+    for (name, values) in &counts.facets {
+        for value in values.as_array().into_iter().flatten() {
+            table.row([plain(name), named(&value["value"]), words(&value["count"])]);
+        }
+    }
+    for line in table.lines() {
+        say!("{line}");
+    }
+    if !counts.complete {
+        warn_of_more();
     }
     Ok(())
 }
@@ -82,14 +166,24 @@ fn row(video: &Value) -> [String; 7] {
     ]
 }
 
-/// A year has no thousands.
 fn year(video: &Value) -> String {
-    video["year"].as_u64().map_or_else(String::new, |year| year.to_string())
+    named(&video["year"])
+}
+
+/// A value in words that names something: a year has no thousands.
+fn named(value: &Value) -> String {
+    value.as_u64().map_or_else(|| words(value), |number| number.to_string())
 }
 
 async fn show(args: &CatalogShowArgs) -> anyhow::Result<()> {
-    let video: Value = Api::of(&args.operator)?.get(&format!("/videos/{}", args.id)).await?;
+    let video = tagged(Api::of(&args.operator)?.version(&format!("/videos/{}", args.id)).await?);
     if args.json { print_json(&video) } else { print(&video) }
+}
+
+/// A title, and its entity tag among what is said of it.
+fn tagged(Version { value: mut video, etag }: Version<Map<String, Value>>) -> Value {
+    video.extend(etag.map(|etag| ("etag".to_owned(), etag.into())));
+    video.into()
 }
 
 fn print(video: &Value) -> anyhow::Result<()> {
@@ -104,6 +198,7 @@ fn print(video: &Value) -> anyhow::Result<()> {
         ("cast", words(&video["cast"])),
         ("about", words(&video["description"])),
         ("catalogued", words(&video["createdAt"])),
+        ("etag", words(&video["etag"])),
     ]);
     let mut renditions = Table::new(["RENDITION", "CODECS", "KBIT/S", "PEAK", "WHAT"]);
     for rendition in video["renditions"].as_array().into_iter().flatten() {
@@ -134,17 +229,22 @@ struct Named {
 
 async fn publish(args: &CatalogPublishArgs) -> anyhow::Result<()> {
     let file = args.file.display();
-    let json = read(&args.file).with_context(|| format!("cannot read the title in {file}"))?;
+    let json = open(&args.file, TITLE_BYTES_MAX).with_context(|| format!("cannot read the title in {file}"))?;
     let Named { id } =
         serde_json::from_slice(&json).with_context(|| format!("{file} is not a title as an origin publishes it"))?;
     let api = Api::of(&args.operator)?;
-    let published = api.publish::<Value>(&format!("/videos/{id}"), json.into(), args.replace).await;
-    let (video, is_new) = published.map_err(|error| match error.downcast_ref::<Refused>() {
-        Some(refused) if refused.status == StatusCode::PRECONDITION_FAILED => {
+    let query = if args.allow_duplicate { "?allowDuplicate=true" } else { "" };
+    let published = api.publish(&format!("/videos/{id}{query}"), json.into(), args.replace).await;
+    let (version, is_new) = published.map_err(|error| match status(&error) {
+        Some(StatusCode::PRECONDITION_FAILED) => {
             error.context(format!("{id} is catalogued already; --replace puts this one in its place"))
+        }
+        Some(StatusCode::CONFLICT) => {
+            error.context(format!("the film of {id} is catalogued under another id; --allow-duplicate catalogues it beside that"))
         }
         _ => error,
     })?;
+    let video = tagged(version);
     if args.json {
         return print_json(&video);
     }
@@ -152,11 +252,79 @@ async fn publish(args: &CatalogPublishArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+/// Why control refuses, if that is what went wrong.
+fn status(error: &anyhow::Error) -> Option<StatusCode> {
+    error.downcast_ref::<Refused>().map(|refused| refused.status)
+}
+
+fn open(file: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
+    read(File::open(file)?, bytes_max)
+}
+
+fn read(from: impl Read, bytes_max: u64) -> anyhow::Result<Vec<u8>> {
     let mut json = Vec::new();
-    File::open(file)?.take(TITLE_BYTES_MAX + 1).read_to_end(&mut json)?;
-    ensure!(json.len() as u64 <= TITLE_BYTES_MAX, "it is larger than {} MiB", TITLE_BYTES_MAX >> 20);
+    from.take(bytes_max + 1).read_to_end(&mut json)?;
+    ensure!(json.len() as u64 <= bytes_max, "it is larger than {}", HumanBytes(bytes_max));
     Ok(json)
+}
+
+async fn update(args: &CatalogUpdateArgs) -> anyhow::Result<()> {
+    let id = &args.id;
+    let patch = match &args.patch {
+        Some(file) => written(file)?,
+        None => typed(args)?,
+    };
+    if patch.is_empty() {
+        return Err(Misuse(format!(
+            "there is nothing to change of {id}: say what with --title, --description, --cast, --rating, --genre, --year, --language, \
+             --kind, --clear or --patch"
+        ))
+        .into());
+    }
+    let api = Api::of(&args.operator)?;
+    let amended = api.amend(&format!("/videos/{id}/metadata"), &patch, args.if_match.as_ref()).await;
+    let video = tagged(amended.map_err(|error| match status(&error) {
+        Some(StatusCode::PRECONDITION_FAILED) => {
+            error.context(format!("{id} was changed since it had this etag; larder catalog show {id} says how it is now"))
+        }
+        _ => error,
+    })?);
+    if args.json { print_json(&video) } else { print(&video) }
+}
+
+/// The merge patch of `file`, or of standard input. What may stand in it is control's to judge.
+fn written(file: &Path) -> anyhow::Result<Map<String, Value>> {
+    let (name, json) = match file == Path::new("-") {
+        true => ("standard input".to_owned(), read(stdin(), PATCH_BYTES_MAX)),
+        false => (file.display().to_string(), open(file, PATCH_BYTES_MAX)),
+    };
+    let json = json.with_context(|| format!("cannot read the merge patch in {name}"))?;
+    serde_json::from_slice(&json)
+        .with_context(|| format!("{name} is not a merge patch: one JSON object that says what to change"))
+}
+
+/// The merge patch that is typed.
+fn typed(args: &CatalogUpdateArgs) -> Result<Map<String, Value>, Misuse> {
+    let text = |text: &Option<String>| text.as_ref().map(|text| json!(text));
+    let names = |names: &[String]| (!names.is_empty()).then(|| json!(names));
+    let members = [
+        ("title", text(&args.title)),
+        ("description", text(&args.description)),
+        ("cast", names(&args.cast)),
+        ("rating", text(&args.rating)),
+        ("genres", names(&args.genre)),
+        ("year", args.year.map(|year| json!(year))),
+        ("language", text(&args.language)),
+        ("kind", args.kind.map(|kind| json!(kind))),
+    ];
+    let mut patch: Map<_, _> = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    for field in &args.clear {
+        let name = field.member();
+        if patch.insert(name.to_owned(), Value::Null).is_some_and(|value| !value.is_null()) {
+            return Err(Misuse(format!("{name} cannot be said and cleared at the same time (--clear)")));
+        }
+    }
+    Ok(patch)
 }
 
 async fn remove(args: &CatalogRemoveArgs) -> anyhow::Result<()> {

@@ -1,11 +1,12 @@
 //! What operators do over control's API by commands: the catalogue, the edges that control knows, what it keeps of users.
 
 use std::{
+    cmp::Reverse,
     fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aws_lc_rs::hmac;
@@ -22,7 +23,7 @@ use crate::{
 const OPERATOR: &str = "the-secret-of-an-operator-of-a-test";
 const EDGE: &str = "the-secret-of-all-edges-of-a-test";
 const VIEWERS_KEY: [u8; 32] = [7; 32];
-/// How long control may take for one answer.
+/// How long control may take for one answer, and its search to follow the catalogue.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A control that runs, and the files of its operators.
@@ -91,11 +92,41 @@ impl Site {
         said.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
     }
 
+    /// What it prints once that `is` it: search follows the catalogue.
+    fn found(&self, line: &str, is: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let begun = Instant::now();
+        loop {
+            let found = self.objects(line);
+            if is(&found) {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{line}: {found:?}");
+        }
+    }
+
+    /// The ids of the titles that it lists, once there are so many.
+    fn ids(&self, line: &str, titles: usize) -> Vec<String> {
+        let found = self.found(&format!("catalog list --json {line}"), |found| found.len() == titles);
+        found.iter().map(|title| title["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    /// Writes a file, and gives its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        let file = self.path(name);
+        fs::write(&file, text).expect("writes");
+        file.display().to_string()
+    }
+
     /// Writes a title as an origin publishes it, and gives its file.
     fn title(&self, id: &str, name: &str) -> String {
-        let file = self.path(&format!("{id}.json"));
-        fs::write(&file, title(id, name).to_string()).expect("writes");
-        file.display().to_string()
+        self.file(&format!("{id}.json"), &title(id, name).to_string())
+    }
+
+    /// Has a title catalogued of which this is said besides.
+    fn catalogued(&self, id: &str, name: &str, words: Value) {
+        let mut title = title(id, name);
+        title.as_object_mut().expect("an object").extend(words.as_object().expect("an object").clone());
+        assert_eq!(self.ask("PUT", &format!("/videos/{id}"), OPERATOR, &title), 201);
     }
 
     /// Another client: an edge, or a player. The answer's status.
@@ -184,14 +215,7 @@ fn titles_are_published_listed_shown_and_removed() {
     assert!(lines[1].starts_with("film-2  0:00:04") && lines[1].ends_with("  A second film"), "{listed}");
     assert!(lines[2].starts_with("film-1  0:00:04") && lines[2].contains("PG-13"), "{listed}");
     assert_eq!(lines.len(), 3);
-    // Search follows the catalogue.
-    let found = loop {
-        let found = site.objects("catalog list --search second --json");
-        if !found.is_empty() {
-            break found;
-        }
-    };
-    assert_eq!((found.len(), &found[0]["id"]), (1, &json!("film-2")));
+    assert_eq!(site.ids("--search second", 1), ["film-2"]);
     assert_eq!(site.told("catalog list --search qqqqxxxxzzzz"), "no title is found\n");
 
     let shown = site.told("catalog show film-1");
@@ -241,6 +265,203 @@ fn all_titles_are_listed_page_by_page_and_what_is_left_out_is_told() {
     assert_eq!(site.larder("catalog list").out.lines().count(), 21);
     site.larder("catalog list --all --limit 3").failed(2, &["--limit"]);
     site.larder("catalog list --limit 0").failed(2, &["--limit"]);
+}
+
+#[test]
+fn titles_are_listed_by_what_is_said_of_them_and_counted() {
+    let site = Site::start();
+    assert_eq!(site.told("catalog list --facets"), "the catalogue is empty\n");
+    site.catalogued(
+        "a-film",
+        "The Alpha",
+        json!({ "genres": ["War", "Drama"], "year": 1963, "language": "en-GB", "kind": "film" }),
+    );
+    site.catalogued("b-film", "Beta", json!({ "genres": ["Drama"], "year": 1969, "language": "de", "kind": "film" }));
+    site.catalogued("c-part", "Gamma", json!({ "genres": ["Comedy"], "year": 1999, "language": "en", "kind": "episode" }));
+    site.catalogued("d-film", "Delta", json!({}));
+    site.found("catalog list --facets --json", |counts| counts[0]["total"] == 4 && counts[0]["complete"] == true);
+
+    for (line, ids) in [
+        ("", &["a-film", "b-film", "d-film", "c-part"][..]),
+        ("--genre war", &["a-film"]),
+        ("--genre DRAMA", &["a-film", "b-film"]),
+        ("--genre war,comedy", &["a-film", "c-part"]),
+        ("--genre war --genre comedy", &["a-film", "c-part"]),
+        ("--year 1960-1969", &["a-film", "b-film"]),
+        ("--year 1963 --year 1990-1999", &["a-film", "c-part"]),
+        ("--language en", &["a-film", "c-part"]),
+        ("--language en-GB,de", &["a-film", "b-film"]),
+        ("--kind film", &["a-film", "b-film"]),
+        ("--kind episode,short", &["c-part"]),
+        ("--genre drama --year 1969 --language de --kind film --search beta", &["b-film"]),
+        ("--kind film --limit 1", &["a-film"]),
+    ] {
+        assert_eq!(site.ids(&format!("{line} --sort title"), ids.len()), ids, "{line}");
+    }
+    let newest = site.objects("catalog list --sort newest --json");
+    assert!(newest.len() == 4 && newest.is_sorted_by_key(|title| Reverse(title["createdAt"].to_string())), "{newest:?}");
+    assert!(site.larder("catalog list --sort title --limit 1").err.contains("There are more"));
+    assert_eq!(site.told("catalog list --kind trailer"), "no title is found\n");
+
+    let counts = site.told("catalog list --facets");
+    let lines: Vec<_> = counts.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(lines[..2], ["4 titles", "OF VALUE TITLES"]);
+    for line in ["genres Drama 2", "genres War 1", "kinds film 2", "languages en-GB 1", "years 1963 1"] {
+        assert!(lines.iter().any(|told| told == line), "no {line:?} in {counts}");
+    }
+    assert!(site.told("catalog list --facets --search alpha").starts_with("1 title\n"));
+    // A filter counts as if it were not set, the others hold.
+    let counts = &site.objects("catalog list --facets --json --kind episode")[0];
+    assert_eq!((&counts["total"], &counts["facets"]["genres"]), (&json!(1), &json!([{ "value": "Comedy", "count": 1 }])));
+    assert_eq!(counts["facets"]["kinds"], json!([{ "value": "film", "count": 2 }, { "value": "episode", "count": 1 }]));
+    assert_eq!(counts.get("videos"), None);
+    let none = site.told("catalog list --facets --kind trailer");
+    assert!(none.starts_with("no title is found\n") && none.contains("episode"), "{none}");
+
+    // What is typed wrongly is told, and never as if nothing had been asked for.
+    for line in ["--genre=", "--genre=war,", "--year=1999-1990", "--year=soon"] {
+        site.larder(&format!("catalog list {line}")).failed(1, &["400"]);
+    }
+    for line in ["--kind=movie", "--sort=best", "--facets --limit=3", "--facets --all", "--facets --sort=title"] {
+        site.larder(&format!("catalog list {line}")).failed(2, &["--"]);
+    }
+}
+
+#[test]
+fn titles_that_a_filter_finds_are_listed_page_by_page() {
+    const CLIPS: usize = 105;
+    let site = Site::start();
+    site.catalogued("film-1", "A film", json!({ "kind": "film" }));
+    for n in 0..CLIPS {
+        site.catalogued(&format!("clip-{n:03}"), &format!("Clip {n:03}"), json!({ "kind": "clip" }));
+    }
+    let ids: Vec<_> = (0..CLIPS).map(|n| format!("clip-{n:03}")).collect();
+    assert_eq!(site.ids("--all --kind clip --sort title", CLIPS), ids);
+    assert_eq!(site.ids("--limit 102 --kind clip --sort title", 102), ids[..102]);
+}
+
+#[test]
+fn a_film_that_is_catalogued_already_is_catalogued_under_another_id_where_that_is_said() {
+    let site = Site::start();
+    site.catalogued("film-1", "A film", json!({}));
+    let again = |title: &mut Value| title["fingerprint"] = json!(Digest::of(b"source of film-1").to_string());
+    let mut second = title("film-2", "The same film");
+    again(&mut second);
+    let file = site.file("film-2.json", &second.to_string());
+    let publish = format!("catalog publish {file}");
+    site.larder(&publish).failed(1, &["the film of film-2 is catalogued under another id; --allow-duplicate", "409", "film-1"]);
+    site.larder(&format!("{publish} --replace")).failed(1, &["--allow-duplicate", "409"]);
+    assert_eq!(site.told(&format!("{publish} --allow-duplicate")), "film-2 is catalogued: The same film\n");
+    assert_eq!(site.ids("", 2), ["film-2", "film-1"]);
+    // That need not be said again.
+    assert!(site.told(&format!("{publish} --replace")).starts_with("film-2 is catalogued in place of the earlier one"));
+    site.larder(&format!("{publish} --allow-duplicate")).failed(1, &["film-2 is catalogued already; --replace", "412"]);
+}
+
+#[test]
+fn what_is_said_of_a_title_is_changed_and_what_is_not_named_stays() {
+    let site = Site::start();
+    site.catalogued("film-1", "A film", json!({ "genres": ["War"], "year": 1963 }));
+    let changed = site.told("catalog update film-1 --title Another --genre Drama --genre Comedy --language pt-BR --kind short");
+    for line in [
+        "film-1: Another\n",
+        "  kind        short\n",
+        "  year        1963\n",
+        "  genres      Drama, Comedy\n",
+        "  language    pt-BR\n",
+        "  rating      PG-13\n",
+        "  cast        Änne Somebody, Bo Other\n",
+        "  about       About nothing.\n",
+        "  v720       avc1.64001f  1,500   3,000  1280x720 at 25.0 frames a second\n",
+    ] {
+        assert!(changed.contains(line), "no {line:?} in {changed}");
+    }
+    assert_eq!(site.told("catalog show film-1"), changed);
+
+    let words = |title: &Value| json!([title["title"], title["cast"], title["rating"], title["genres"], title["year"]]);
+    let line = "catalog update film-1 --json --cast Ada --rating FSK12 --year 1964 --clear genre --clear kind --clear language";
+    let changed = site.objects(line);
+    assert_eq!(changed, site.objects("catalog show film-1 --json"));
+    assert_eq!(words(&changed[0]), json!(["Another", ["Ada"], "FSK12", [], 1964]));
+    assert_eq!((&changed[0]["kind"], &changed[0]["language"]), (&json!(null), &json!(null)));
+    site.told("catalog update film-1 --clear cast --clear description --clear rating --clear year");
+    let shown = site.told("catalog show film-1");
+    assert!(["cast", "about", "rating", "year"].iter().all(|fact| !shown.contains(&format!("  {fact} "))), "{shown}");
+
+    let file = site.file("words.json", r#"{ "title": "By a file", "cast": ["Bo Other"], "year": 1999, "genres": null }"#);
+    assert_eq!(words(&site.objects(&format!("catalog update film-1 --json --patch {file}"))[0])[0], "By a file");
+    let control = format!("http://{}", site.addr);
+    let mut command = larder(["catalog", "update", "film-1", "--json", "--patch", "-", "--control", &control, "--token-file"]);
+    let input = site.file("input.json", r#"{ "rating": "PG", "year": null }"#);
+    let by_input = said(command.arg(site.path("operator")).stdin(fs::File::open(input).expect("a file")));
+    assert_eq!((by_input.code, words(&by_input.json())), (Some(0), json!(["By a file", ["Bo Other"], "PG", [], null])));
+    assert!(site.told("catalog update film-1 --description=").contains("film-1: By a file\n"));
+    assert!(site.ids("--search file", 1) == ["film-1"]);
+}
+
+#[test]
+fn a_title_is_changed_only_as_it_was_seen_where_that_is_said() {
+    let site = Site::start();
+    let file = site.title("film-1", "A film");
+    let etag = |objects: &[Value]| objects[0]["etag"].as_str().expect("an etag").to_owned();
+    let published = etag(&site.objects(&format!("catalog publish --json {file}")));
+    assert_eq!(etag(&site.objects("catalog show film-1 --json")), published);
+    assert!(site.told("catalog show film-1").contains(&format!("  etag        {published}\n")));
+
+    let update = |year: u16, seen: &str| format!("catalog update film-1 --json --year {year} --if-match {seen}");
+    let second = etag(&site.objects(&update(1991, &published)));
+    assert_ne!(second, published);
+    // As a shell gives it on.
+    let third = etag(&site.objects(&update(1992, second.trim_matches('"'))));
+    for stale in [&published, &second, "null", "W/\"x\""] {
+        site.larder(&update(1993, stale)).failed(1, &["film-1 was changed since", "larder catalog show film-1", "412"]);
+    }
+    assert_eq!(etag(&site.objects("catalog show film-1 --json")), third);
+    assert_eq!(site.objects(&update(1994, "*"))[0]["year"], 1994);
+    site.larder("catalog update film-2 --year 1994 --if-match *").failed(1, &["404", "no title \"film-2\" is catalogued"]);
+}
+
+#[test]
+fn a_title_is_not_changed_to_what_it_cannot_be_nor_for_nothing() {
+    let site = Site::start();
+    site.catalogued("film-1", "A film", json!({ "year": 1963 }));
+    let shown = site.told("catalog show film-1");
+    let (empty, rating) = (site.file("empty.json", "{}"), "x".repeat(33));
+    for (line, words) in [
+        ("", &["nothing to change of film-1", "--title", "--clear", "--patch"][..]),
+        (&format!("--patch {empty}"), &["nothing to change"]),
+        ("--if-match *", &["nothing to change"]),
+        ("--year 1999 --clear year", &["year", "--clear"]),
+        ("--genre Drama --clear genres", &["genres", "--clear"]),
+        ("--clear title", &["--clear <FIELD>", "description"]),
+        (&format!("--patch {empty} --year 1999"), &["--patch <FILE>", "--year"]),
+        ("--year 1066", &["--year", "1870"]),
+        ("--language English!", &["--language", "BCP 47"]),
+        ("--kind movie", &["--kind", "trailer"]),
+        ("--if-match \u{7f} --year 1999", &["--if-match", "larder catalog show"]),
+    ] {
+        site.larder(&format!("catalog update film-1 {line}")).failed(2, words);
+    }
+    let (none, list) = (site.path("none.json").display().to_string(), site.file("list.json", "[1]"));
+    let large = site.file("large.json", &format!("{{ \"title\": \"{}\" }}", "x".repeat(64 << 10)));
+    let other = site.file("other.json", r#"{ "director": "Ada", "year": 1999 }"#);
+    let untitled = site.file("untitled.json", r#"{ "title": null }"#);
+    for (line, words) in [
+        ("--title=".to_owned(), &["422", "/title: it is empty"][..]),
+        (format!("--year 1999 --rating {rating}"), &["422", "/rating: it is longer than 32 characters"]),
+        ("--cast Ada --cast=".to_owned(), &["422", "/cast/1: it is empty"]),
+        (format!("--patch {other}"), &["422", "film-1/metadata: unknown field `director`"]),
+        (format!("--patch {untitled}"), &["422", "film-1/metadata: missing field `title`"]),
+        (format!("--patch {none}"), &["cannot read the merge patch in", "none.json", "No such file"]),
+        (format!("--patch {list}"), &["list.json is not a merge patch"]),
+        (format!("--patch {large}"), &["large.json", "larger than 64.00 KiB"]),
+        ("--patch -".to_owned(), &["standard input is not a merge patch"]),
+    ] {
+        site.larder(&format!("catalog update film-1 {line}")).failed(1, words);
+    }
+    site.larder("catalog update film-2 --year 1999").failed(1, &["404", "no title \"film-2\" is catalogued"]);
+    site.larder_as("looker", "catalog update film-1 --year 1999").failed(1, &["403"]);
+    assert_eq!(site.told("catalog show film-1"), shown, "nothing was changed");
 }
 
 #[test]
@@ -377,6 +598,8 @@ fn a_control_that_is_away_a_wrong_secret_and_a_wrong_word_are_told_apart() {
     let commands = [
         "catalog list",
         "catalog show film-1",
+        "catalog list --facets",
+        "catalog update film-1 --year 1999",
         "catalog remove film-1 --yes",
         "edge list",
         "edge remove edge-a --yes",
@@ -403,7 +626,7 @@ fn a_control_that_is_away_a_wrong_secret_and_a_wrong_word_are_told_apart() {
     site.larder("catalog publish /nowhere.json").failed(1, &["cannot read the title in /nowhere.json", "No such file"]);
     site.larder(&format!("catalog publish {}", site.path("wrong").display()))
         .failed(1, &["is not a title as an origin publishes it"]);
-    words("catalog").failed(2, &["list", "publish"]);
+    words("catalog").failed(2, &["list", "publish", "update"]);
     words("user-data show").failed(2, &["<USER>"]);
 }
 
@@ -413,6 +636,7 @@ fn each_of_these_commands_teaches_itself() {
         "catalog list",
         "catalog show",
         "catalog publish",
+        "catalog update",
         "catalog remove",
         "edge list",
         "edge show",
