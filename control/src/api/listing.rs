@@ -173,10 +173,21 @@ pub(super) async fn list(
     let has_words = !text.trim().is_empty();
     let sort = params.sort.unwrap_or(if has_words { SortName::Relevance } else { SortName::Newest });
     let asks_nothing = !has_words && filters == Filters::default() && sort == SortName::Newest;
-    let page = if asks_nothing && params.facets != Some(true) {
-        newest(&app, params.next_cursor.as_deref(), limit).await?
+    let after = params.next_cursor.as_deref();
+    let page = if asks_nothing {
+        // The same list and cursor whether or not it is counted.
+        let page = newest(&app, after, limit).await?;
+        match params.facets {
+            Some(true) => {
+                let query =
+                    Query { text, filters, sort: sort.into(), after: None, limit: 1, facets: true, until: Instant::now() };
+                let VideoPage { total, facets, complete, .. } = found(&app, query).await?;
+                VideoPage { total, facets, complete, ..page }
+            }
+            _ => page,
+        }
     } else {
-        let after = params.next_cursor.as_deref().map(parsed).transpose()?;
+        let after = after.map(parsed).transpose()?;
         let facets = params.facets.unwrap_or(after.is_none());
         let until = Instant::now();
         let query = Query { text, filters, sort: sort.into(), after, limit: limit as usize, facets, until };

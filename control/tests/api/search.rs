@@ -108,6 +108,9 @@ async fn results_are_filtered_counted_and_ordered() {
         "that list needs no index"
     );
     assert_eq!(get("facets=true").await["facets"]["genres"].as_array().unwrap().len(), 2);
+    let first = get("facets=true&limit=3").await;
+    let rest = get(&format!("limit=3&nextCursor={}", first["nextCursor"].as_str().unwrap())).await;
+    assert_eq!((ids(&first).len(), ids(&rest).len()), (3, 1), "it is the same list, counted or not");
     assert_eq!(get("searchQuery=night&facets=false").await["facets"], json!(null));
 }
 
