@@ -86,7 +86,10 @@ use crate::{
     playback::Signer,
     purges::Purges,
     recorder::Recorder,
-    resilience::{Needs, admission::Admission},
+    resilience::{
+        Needs,
+        admission::{Admission, Priority, Queue},
+    },
     session::Sealer,
     sites::Sites,
     steering::{Steering, decide::Rules, prefixes::Announcement},
@@ -209,8 +212,12 @@ impl Control {
         let app = Arc::clone(&self.app);
         let admission_stop = stop.clone();
         background.spawn(async move {
-            let waited = || app.db.take_shortest_wait().max(app.finder.take_shortest_wait());
-            app.admission.run(waited, admission_stop).await;
+            let (reads, searches) = (|| app.db.take_shortest_wait(), || app.finder.take_shortest_wait());
+            let queues = [
+                Queue { most_urgent: Priority::Playback, shortest_wait: &reads },
+                Queue { most_urgent: Priority::Search, shortest_wait: &searches },
+            ];
+            app.admission.run(&queues, admission_stop).await;
         });
         let (app, following) = (Arc::clone(&self.app), stop.clone());
         background.spawn(async move { app.finder.run(&app.db, following).await });

@@ -90,6 +90,15 @@ impl Pressure {
         Self((self.0 + change).clamp(0.0, 1.0))
     }
 
+    fn or(self, other: Self) -> Self {
+        Self(self.0.max(other.0))
+    }
+
+    /// No more than sheds `priority` and all that are less urgent.
+    fn at_most(self, priority: Priority) -> Self {
+        Self(self.0.min(f64::from(priority as u32 + 1) / f64::from(SHED)))
+    }
+
     /// The share of requests of `priority` that is shed: none at first, then more and more, then all, one priority after the other.
     pub(crate) fn sheds(self, priority: Priority) -> f64 {
         let rank = f64::from(priority as u32);
@@ -118,6 +127,14 @@ const TICK: Duration = Duration::from_millis(10);
 const TICKS: usize = 5;
 /// How finely the pressure is kept.
 const SCALE: f64 = 1e6;
+
+/// Where requests wait for something else than a core.
+pub(crate) struct Queue<'a> {
+    /// Of the requests that wait there. To shed what is more urgent would not make it shorter.
+    pub(crate) most_urgent: Priority,
+    /// How long was waited there at least, since this was asked last.
+    pub(crate) shortest_wait: &'a (dyn Fn() -> Duration + Sync),
+}
 
 /// Lets requests in.
 pub(crate) struct Admission {
@@ -189,21 +206,27 @@ impl Admission {
         self.in_progress.load(Ordering::Relaxed)
     }
 
-    /// Keeps the pressure current until `stop`. `waited` says how long turns of other kinds were waited for at least, since it was asked last.
-    pub(crate) async fn run(&self, waited: impl Fn() -> Duration, stop: CancellationToken) {
+    /// Keeps the pressure current until `stop`.
+    pub(crate) async fn run(&self, queues: &[Queue<'_>], stop: CancellationToken) {
         let mut was_shedding = false;
-        let mut before = Duration::ZERO;
+        // Of cores, then of the queues.
+        let mut states = vec![(Pressure::default(), Duration::ZERO); 1 + queues.len()];
         loop {
             let lag = tokio::select! {
                 () = stop.cancelled() => return,
-                lag = shortest_lag() => lag.max(waited()),
+                lag = shortest_lag() => lag,
             };
-            let pressure = self.pressure().after(before, lag, self.rules.lag);
-            before = lag;
+            let cores = (Priority::Playback, lag);
+            let lags = std::iter::once(cores).chain(queues.iter().map(|queue| (queue.most_urgent, (queue.shortest_wait)())));
+            for ((pressure, before), (most_urgent, lag)) in states.iter_mut().zip(lags) {
+                *pressure = pressure.after(*before, lag, self.rules.lag).at_most(most_urgent);
+                *before = lag;
+            }
+            let pressure = states.iter().map(|(pressure, _)| *pressure).fold(Pressure::default(), Pressure::or);
             self.set(pressure);
             let is_shedding = pressure.sheds(Priority::Activity) > 0.0;
             if is_shedding && !was_shedding {
-                tracing::warn!(?lag, "control is behind: what is least urgent is answered 503 until it is not");
+                tracing::warn!(lags = ?states.iter().map(|(_, lag)| *lag).collect::<Vec<_>>(), "control is behind: what is least urgent is answered 503 until it is not");
             }
             was_shedding = is_shedding;
         }
@@ -327,6 +350,27 @@ mod tests {
             }
             stop.cancel();
         };
-        tokio::join!(admission.run(|| Duration::ZERO, stop.clone()), busy);
+        tokio::join!(admission.run(&[], stop.clone()), busy);
+    }
+
+    #[tokio::test]
+    async fn a_queue_sheds_what_waits_in_it_and_nothing_that_is_more_urgent() {
+        let admission = admission(0.0);
+        let stop = CancellationToken::new();
+        let growing = AtomicU64::new(100);
+        let shortest_wait = || Duration::from_millis(growing.fetch_add(1, Ordering::Relaxed));
+        let queues = [Queue { most_urgent: Priority::Search, shortest_wait: &shortest_wait }];
+        let watched = async {
+            while admission.pressure().sheds(Priority::Search) < 1.0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let asked = growing.load(Ordering::Relaxed);
+            while growing.load(Ordering::Relaxed) < asked + 10 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(admission.pressure().sheds(Priority::Catalogue), 0.0);
+            stop.cancel();
+        };
+        tokio::join!(admission.run(&queues, stop.clone()), watched);
     }
 }
