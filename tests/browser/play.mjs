@@ -8,15 +8,12 @@
 // --spki       SHA-256 of the edges' public key, which the browser is told to trust; several with commas
 // --artifacts  gets list.png and playing.png (failed.png when the test fails)
 //
-// Needs `npm ci` in web/ and /usr/bin/chromium (or CHROMIUM). The last line of output is one line of JSON; exit code 0 or 1.
+// What it needs, and how it ends, is in chromium.mjs.
 
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-
-const { chromium } = createRequire(new URL("../../web/package.json", import.meta.url))("playwright-core");
+import { check, inChromium } from "./chromium.mjs";
 
 const PLAYED_S_MIN = 10;
 const VERDICTS_MIN = 3;
@@ -32,24 +29,21 @@ const USAGE = "usage: play.mjs --control URL --edge HOST:PORT[,…] --spki BASE6
 const options = readOptions();
 const complaints = new Set();
 const report = { ok: false, playedSeconds: 0, segments: 0, protocols: [], verdicts: {}, screenshots: [] };
-let reason = null;
-const deadline = setTimeout(() => finish(`took longer than ${TOTAL_MS_MAX / 1_000} s`), TOTAL_MS_MAX);
-let profile = null;
-let browser = null;
 
-try {
+const launching = {
+  name: "play",
+  totalMsMax: TOTAL_MS_MAX,
+  spki: options.spki,
+  args: options.protocol === "h3" ? [`--origin-to-force-quic-on=${options.edge}`] : [],
+  viewport: { width: 1360, height: 1000 },
+};
+await inChromium(launching, report, async (page) => {
   await mkdir(options.artifacts, { recursive: true });
-  profile = await mkdtemp(join(tmpdir(), "larder-browser-"));
-  browser = await launch();
-  const page = browser.pages()[0] ?? (await browser.newPage());
   await watch(page).catch(async (error) => {
     await screenshot(page, "failed.png").catch(() => {});
     throw error;
   });
-  await finish(null);
-} catch (error) {
-  await finish(error instanceof Error ? error.message : String(error));
-}
+});
 
 /** The test itself: throws with the reason when something is not as it should be. */
 async function watch(page) {
@@ -95,25 +89,6 @@ async function watch(page) {
   check(complaints.size === 0, `the browser's console complains: ${someComplaints()}`);
 }
 
-function launch() {
-  return chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    viewport: { width: 1360, height: 1000 },
-    args: [
-      `--ignore-certificate-errors-spki-list=${options.spki}`,
-      ...(options.protocol === "h3" ? [`--origin-to-force-quic-on=${options.edge}`] : []),
-      "--autoplay-policy=no-user-gesture-required",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
-}
-
 function read(page) {
   return page.evaluate(() => {
     const canvas = document.querySelector("canvas");
@@ -129,18 +104,6 @@ async function screenshot(page, name) {
   report.screenshots.push(path);
 }
 
-async function finish(failure) {
-  clearTimeout(deadline);
-  if (reason !== null) return;
-  reason = failure ?? "";
-  await Promise.race([browser?.close(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
-  if (profile) await rm(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
-  report.ok = failure === null;
-  if (failure !== null) console.error(`play: ${failure}`);
-  console.log(JSON.stringify(failure === null ? report : { ...report, reason: failure }));
-  process.exit(report.ok ? 0 : 1);
-}
-
 function complain(text) {
   if (!COMPLAINTS_ALLOWED.some((allowed) => text.includes(allowed))) complaints.add(text);
 }
@@ -149,10 +112,6 @@ function complain(text) {
 function someComplaints() {
   const shown = [...complaints].slice(0, COMPLAINTS_SHOWN_MAX).join("; ");
   return complaints.size > COMPLAINTS_SHOWN_MAX ? `${shown}; and ${complaints.size - COMPLAINTS_SHOWN_MAX} more` : shown;
-}
-
-function check(holds, otherwise) {
-  if (!holds) throw new Error(otherwise);
 }
 
 function count(values) {
