@@ -49,6 +49,9 @@ use crate::{
 /// Every origin's scripts may read it.
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+/// What stands behind a session where players of DASH ask, so that one is known that tells nothing of itself yet: Shaka Player's first question has
+/// no parameters. Clones are made otherwise than in HLS.
+const IN_DASH: &str = "?dialect=dash";
 /// A player that asks later than this was not playing all the time, in steering intervals.
 const INTERVALS_COUNTED_MAX: u32 = 3;
 /// Rows of an account that are told.
@@ -170,7 +173,7 @@ async fn manifest_of(app: &App, text: &str, base: &str) -> Result<Response, Prob
     if pathways.is_empty() {
         return Err(no_edge());
     }
-    let steering = address(app, base, &known.session, "");
+    let steering = address(app, base, &known.session, IN_DASH);
     let text = dash::manifest(&period, known.entry.summary.duration_ms, &pathways, &steering)?;
     Ok(for_players("application/dash+xml", text))
 }
@@ -205,7 +208,8 @@ impl Told {
     /// Parameters that are not known, or twice there, hurt nobody.
     fn of(parameters: &[(String, String)]) -> Self {
         let find = |wanted: &str| parameters.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.trim_matches('"'));
-        let dialect = if find("_DASH_pathway").or(find("_DASH_throughput")).is_some() { Dialect::Dash } else { Dialect::Hls };
+        let is_dash = find("dialect") == Some("dash") || find("_DASH_pathway").or(find("_DASH_throughput")).is_some();
+        let dialect = if is_dash { Dialect::Dash } else { Dialect::Hls };
         let (pathways, speeds) = match dialect {
             Dialect::Hls => (find("_HLS_pathway"), find("_HLS_throughput")),
             Dialect::Dash => (find("_DASH_pathway"), find("_DASH_throughput")),
@@ -225,6 +229,7 @@ impl Told {
     get, path = "/steering/{session}", tag = "steering", operation_id = "steer",
     params(
         ("session" = String, Path, description = "As it stands in a playlist or in the last answer's RELOAD-URI."),
+        ("dialect" = Option<String>, Query, description = "`dash` for players of DASH; stands in the addresses that they are given."),
         ("_HLS_pathway" = Option<String>, Query, description = "The pathway that is used."),
         ("_HLS_throughput" = Option<String>, Query, description = "Bits per second that came from there."),
         ("_DASH_pathway" = Option<String>, Query, description = "The service locations that were used, with commas."),
@@ -255,7 +260,8 @@ async fn steer_on(app: &App, text: &str, told: &Told, client: IpAddr) -> Result<
     let (home, miss) = if ranked.is_empty() { (session.home.clone(), session.miss) } else { (ranked.home(), ranked.miss()) };
     let next = Session { at_unix_ms: now_unix_ms(), home, miss, ..session.clone() };
     // Relative to this answer's own address, so it leads wherever that came from.
-    let reload = format!("/steering/{}", app.sealer.seal(&next));
+    let rest = if told.dialect == Dialect::Dash { IN_DASH } else { "" };
+    let reload = format!("/steering/{}{rest}", app.sealer.seal(&next));
     let manifest = next_order(app, &known, &ranked, told.dialect, reload)?;
     Ok(for_players("application/json", Json(manifest)))
 }
@@ -571,6 +577,7 @@ mod tests {
         assert_eq!(told(&[("_HLS_pathway", "e1"), ("_HLS_throughput", "5000000")]), (Dialect::Hls, one("e1", Some(5_000_000))));
         assert_eq!(told(&[("_HLS_pathway", "\"e1\""), ("x", "y")]), (Dialect::Hls, one("e1", None)));
         assert_eq!(told(&[]), (Dialect::Hls, Vec::new()));
+        assert_eq!(told(&[("dialect", "dash")]), (Dialect::Dash, Vec::new()), "a player that has played nothing yet");
         let two = vec![("e2".to_owned(), Some(9)), ("e1".to_owned(), Some(3))];
         assert_eq!(told(&[("_DASH_pathway", "\"e2,e1\""), ("_DASH_throughput", "9,3.7")]), (Dialect::Dash, two));
         assert_eq!(told(&[("_HLS_pathway", "e1"), ("_HLS_throughput", "NaN")]).1, one("e1", Some(0)));

@@ -105,7 +105,7 @@ impl Replacement {
         let is_near = from.scheme() == to.scheme() && from.port_u16() == to.port_u16();
         match dialect {
             Dialect::Hls if is_near => Ok(Some(Self { host: to.host().map(str::to_owned), ..Self::default() })),
-            // Players of DASH take a port with the host.
+            // dash.js takes a port with the host.
             Dialect::Dash if from.scheme() == to.scheme() => {
                 Ok(Some(Self { host: to.authority().map(ToString::to_string), ..Self::default() }))
             }

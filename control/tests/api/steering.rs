@@ -53,7 +53,8 @@ fn first_pathway(playlist: &str) -> &str {
 }
 
 async fn steered(service: &Service, url: &str, query: &str) -> Value {
-    let reply = service.get(&format!("{}?{query}", path(url))).await;
+    let joint = if url.contains('?') { '&' } else { '?' };
+    let reply = service.get(&format!("{}{joint}{query}", path(url))).await;
     assert_eq!((reply.status, reply.header("access-control-allow-origin")), (StatusCode::OK, "*"), "{reply:?}");
     reply.json()
 }
@@ -118,6 +119,13 @@ async fn dash_is_steered_by_the_same_server() {
     let url = manifest.split("queryBeforeStart=\"false\">").nth(1).unwrap().split('<').next().unwrap();
     let order = steered(&service, url, "_DASH_pathway=%22e1,e2%22&_DASH_throughput=5000000,1000").await;
     assert_eq!(priority(&order).len(), 2);
+    // A player that tells nothing, in its first question and in its next, is answered as a player of DASH.
+    service.edge_up("e3").await;
+    let best = &playback["edges"][0]["edge"];
+    let clones = json!([{ "BASE-ID": best, "ID": "e3", "URI-REPLACEMENT": { "HOST": "e3.example:8443" } }]);
+    for url in [url, order["RELOAD-URI"].as_str().unwrap()] {
+        assert_eq!(steered(&service, url, "").await["PATHWAY-CLONES"], clones, "{url}");
+    }
 }
 
 #[tokio::test]
