@@ -1,97 +1,137 @@
-// Plays a title in a real browser by hls.js as its makers ship it, from control's steered playlist; drains the edge that it plays from, kills the
-// one that it moves to, and watches where segments come from and that the film goes on. Orders of pathways are counted, not timed: a busy
-// machine is slow. How long each step took is in the report.
+// Plays a title in a real browser by hls.js or dash.js as their makers ship them, from what control gives each to be steered by; drains the edge
+// that it plays from, kills the one that it moves to, sends it to one that its playlist does not name, and watches where segments come from
+// and that the film goes on. Orders of pathways are counted, not timed: a busy machine is slow, and stalls a player too. How long each step
+// took, and how long the picture stood, is in the report.
 //
-//   node tests/browser/steer.mjs '{"control":URL,"video":ID,"spki":BASE64,"secret":…,"edges":[{"name":…,"port":…,"pid":…},…]}'
+//   node tests/browser/steer.mjs '{"player":"hls"|"dash","control":URL,"video":ID,"spki":BASE64,"secret":…,"late":NAME,
+//     "edges":[{"name":…,"port":…,"pid":…},…]}'
 //
-// Needs `npm ci` in web/ and /usr/bin/chromium (or CHROMIUM). The last line of output is one line of JSON; exit code 0 or 1.
+// `late` is an edge that is drained when the playback begins. What it needs, and how it ends, is in chromium.mjs.
 
-import { readFile, mkdtemp, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { check, inChromium, require } from "./chromium.mjs";
 
-const require = createRequire(new URL("../../web/package.json", import.meta.url));
-const { chromium } = require("playwright-core");
-
-const TOTAL_MS_MAX = 420_000;
+const TOTAL_MS_MAX = 480_000;
 const STEP_MS_MAX = 90_000;
-/** Played before anything is done to an edge, and after all of it. */
+/** Played before anything is done to an edge, and after each thing. */
 const PLAYED_S_MIN = 6;
+const BUFFERED_S_MAX = 12;
 
-/** How the player is started in the page: it fills `video`, and tells `steered` of each order of pathways. */
-const PLAYER = require.resolve("hls.js/dist/hls.min.js");
-const PLAY = `
-  const hls = new Hls({ maxBufferLength: 12, maxMaxBufferLength: 12 });
-  hls.on(Hls.Events.STEERING_MANIFEST_LOADED, (_, { steeringManifest }) => steered(steeringManifest["PATHWAY-PRIORITY"]));
-  hls.on(Hls.Events.ERROR, (_, { details, fatal }) => errors.push(details + (fatal ? " (fatal)" : "")));
-  hls.loadSource(playback.hls);
-  hls.attachMedia(video);`;
+/**
+ * The players: their code, how one is started in the page to fill `video` and to tell `steered` of each order of pathways, and which of its
+ * errors say that an edge did not answer (and not that it was slow), and which that it has given up.
+ */
+const PLAYERS = {
+  hls: {
+    code: "hls.js/dist/hls.min.js",
+    start: `
+      const hls = new Hls({ maxBufferLength: ${BUFFERED_S_MAX}, maxMaxBufferLength: ${BUFFERED_S_MAX} });
+      hls.on(Hls.Events.STEERING_MANIFEST_LOADED, (_, { steeringManifest }) => steered(steeringManifest["PATHWAY-PRIORITY"]));
+      hls.on(Hls.Events.ERROR, (_, { details, fatal }) => errors.push(details + (fatal ? " (fatal)" : "")));
+      hls.loadSource(playback.hls);
+      hls.attachMedia(video);
+      void video.play().catch(() => {});`,
+    isRefused: (error) => /LoadError/.test(error),
+    isEnd: (error) => error.endsWith("(fatal)"),
+  },
+  // Asks for an order when it is told that the video plays, and every TTL from then on: it has to be the one that starts it, or it never asks.
+  // Tries a segment four times, a second apart, before it leaves the edge that does not answer, for as long as a TTL; then it may come back,
+  // and does while it is told to, so it may be at a killed edge several times until control has noticed. None of its errors says whether it
+  // has given up: the film that stands still does.
+  dash: {
+    code: "dashjs",
+    start: `
+      const dash = dashjs.MediaPlayer().create();
+      const buffer = { bufferTimeDefault: ${BUFFERED_S_MAX}, bufferTimeAtTopQuality: ${BUFFERED_S_MAX} };
+      dash.updateSettings({ streaming: { buffer } });
+      dash.on("contentSteeringRequestCompleted", ({ currentSteeringResponseData }) => steered(currentSteeringResponseData.pathwayPriority));
+      dash.on("error", ({ error: { code, message } }) => errors.push(code + " " + String(message).replace(/https?:\\S+/g, "…")));
+      dash.initialize(video, playback.dash, true);`,
+    isRefused: (error) => /is not available/.test(error),
+    isEnd: () => false,
+  },
+};
 
 const plan = JSON.parse(process.argv[2]);
-const report = { ok: false, moves: [] };
-let reason = null;
-let profile = null;
-let browser = null;
-let server = null;
-const deadline = setTimeout(() => finish(`took longer than ${TOTAL_MS_MAX / 1_000} s`), TOTAL_MS_MAX);
+const player = PLAYERS[plan.player];
+const report = { ok: false, player: plan.player, moves: [] };
 
-try {
-  profile = await mkdtemp(join(tmpdir(), "larder-steer-"));
-  const address = await serve();
-  browser = await launch();
-  const page = browser.pages()[0] ?? (await browser.newPage());
+await inChromium({ name: "steer", totalMsMax: TOTAL_MS_MAX, spki: plan.spki }, report, async (page) => {
   page.on("console", (message) => message.type() === "error" && console.error(`browser: ${message.text()}`));
-  await page.goto(address);
-  await watch(page);
-  await finish(null);
-} catch (error) {
-  await finish(error instanceof Error ? error.message : String(error));
+  await page.goto(await serve());
+  const first = await begins(page);
+  const second = await leavesDrained(page, first);
+  const third = await leavesKilled(page, second);
+  check(new Set([first, second, third, plan.late]).size === 4, `it moved from ${first} to ${second} to ${third}`);
+  await movesToLate(page, third);
+  const { played, stalledMs, errors, orders, fetches } = await read(page);
+  Object.assign(report, { playedSeconds: played, stalledMs, errors: count(errors), orders: orders.length, segments: fetches.length });
+  check(!errors.some(player.isEnd), `the player gave up: ${JSON.stringify(report.errors)}`);
+});
+
+/** Waits until it plays, and gives the edge that it plays from. */
+async function begins(page) {
+  const begun = await until(page, ({ played, orders }) => played >= PLAYED_S_MIN && orders.length > 0, `${PLAYED_S_MIN} s are played`);
+  return begun.edge;
 }
 
-/** The test itself: throws with the reason when something is not as it should be. */
-async function watch(page) {
-  await until(page, ({ played, orders }) => played >= PLAYED_S_MIN && orders.length > 0, `${PLAYED_S_MIN} s are played`);
-  const first = (await read(page)).edge;
-
+/** Drains the edge that it plays from: the player is told, and moves without a failure. Gives the edge that it moves to. */
+async function leavesDrained(page, edge) {
   const drainedAt = Date.now();
-  await operate(`/fleet/edges/${first}/drain`);
+  await operate(`/fleet/edges/${edge}/drain`);
   const told = (await read(page)).orders.length;
-  const unlisted = await until(page, ({ priority }) => !priority.includes(first), `${first}, drained, is not listed`);
+  const unlisted = await until(page, ({ priority }) => !priority.includes(edge), `${edge}, drained, is not listed`);
   // The first answer may have been under way when the edge was drained. The next one was asked for a TTL later.
-  const late = unlisted.orders.slice(told + 1).filter((order) => order.includes(first));
-  check(late.length === 0, `${first}, drained, is still listed in ${JSON.stringify(late)}`);
-  const moved = await until(page, ({ edge }) => edge !== first, `segments come from another edge than ${first}`);
+  const late = unlisted.orders.slice(told + 1).filter((order) => order.includes(edge));
+  check(late.length === 0, `${edge}, drained, is still listed in ${JSON.stringify(late)}`);
+  const moved = await until(page, (state) => state.edge !== edge, `segments come from another edge than ${edge}`);
+  await until(page, ({ played }) => played >= moved.played + PLAYED_S_MIN, "it plays on");
+  const { fetches, errors, stalledMs } = await read(page);
+  const back = fetches.slice(moved.fetches.length).filter((fetch) => fetch.edge === edge);
+  check(back.length === 0, `${back.length} segments came from ${edge} after the player had moved`);
+  check(!errors.some(player.isRefused), `nothing was killed yet, and the player says: ${errors.join("; ")}`);
   report.drainedToUnlistedMs = unlisted.atMs - drainedAt;
   report.drainedToMovedMs = moved.movedAtMs - drainedAt;
-  report.moves.push([first, moved.edge]);
-  await until(page, ({ played }) => played >= moved.played + PLAYED_S_MIN, "it plays on");
-  const { fetches } = await read(page);
-  const back = fetches.slice(moved.fetches.length).filter(({ edge }) => edge === first);
-  check(back.length === 0, `${back.length} segments came from ${first} after the player had moved`);
+  report.stalledWhenDrainedMs = stalledMs;
+  report.moves.push([edge, moved.edge]);
+  return (await read(page)).edge;
+}
 
-  const second = (await read(page)).edge;
+/** Kills the edge that it plays from: the player leaves it by itself, or is told. Gives the edge that it moves to. */
+async function leavesKilled(page, edge) {
   const killedAt = Date.now();
-  process.kill(plan.edges.find(({ name }) => name === second).pid, "SIGKILL");
-  const last = await until(page, ({ edge }) => edge !== second, `segments come from another edge than ${second}, killed`);
-  const gone = await until(page, ({ priority }) => !priority.includes(second), `${second}, killed, is not listed`);
-  report.killedToMovedMs = last.movedAtMs - killedAt;
-  report.killedToUnlistedMs = gone.atMs - killedAt;
-  report.moves.push([second, last.edge]);
+  process.kill(plan.edges.find(({ name }) => name === edge).pid, "SIGKILL");
+  const moved = await until(page, (state) => state.edge !== edge, `segments come from another edge than ${edge}, killed`);
+  const unlisted = await until(page, ({ priority }) => !priority.includes(edge), `${edge}, killed, is not listed`);
   // Longer than what was in the buffer.
-  await until(page, ({ played }) => played >= last.played + 3 * PLAYED_S_MIN, "it plays on");
-  const end = await read(page);
-  Object.assign(report, { playedSeconds: end.played, stalledMs: end.stalledMs, errors: [...new Set(end.errors)], orders: end.orders.length });
-  report.segments = end.fetches.length;
-  check(!end.errors.some((error) => error.endsWith("(fatal)")), `the player gave up: ${report.errors.join("; ")}`);
-  check(new Set([first, second, last.edge]).size === 3, `it moved from ${first} to ${second} to ${last.edge}`);
+  const played = await until(page, ({ played }) => played >= moved.played + PLAYED_S_MIN + BUFFERED_S_MAX, "it plays on");
+  report.killedToMovedMs = moved.movedAtMs - killedAt;
+  report.killedToUnlistedMs = unlisted.atMs - killedAt;
+  report.moves.push([edge, moved.edge]);
+  return played.edge;
+}
+
+/**
+ * Brings an edge back that the playlist does not name, and drains the one that it plays from, the last that it does name. Where the first is
+ * ranked before the second, the player moves before that.
+ */
+async function movesToLate(page, edge) {
+  const broughtBackAt = Date.now();
+  await operate(`/fleet/edges/${plan.late}/undrain`);
+  await until(page, ({ priority }) => priority.includes(plan.late), `${plan.late} is listed`);
+  await operate(`/fleet/edges/${edge}/drain`);
+  const moved = await until(page, (state) => state.edge === plan.late, `segments come from ${plan.late}`);
+  await until(page, ({ played }) => played >= moved.played + PLAYED_S_MIN + BUFFERED_S_MAX, "it plays on");
+  report.broughtBackToMovedMs = moved.movedAtMs - broughtBackAt;
+  report.moves.push([edge, moved.edge]);
 }
 
 /** The page: the player, and what is noted of it. On an origin of its own, as an application's would be. */
 async function serve() {
-  const code = await readFile(PLAYER);
-  const html = `<!doctype html><meta charset="utf-8"><title>steer</title><video id="video" muted autoplay playsinline></video>
+  const code = await readFile(require.resolve(player.code));
+  const html = `<!doctype html><meta charset="utf-8"><title>steer</title><link rel="icon" href="data:,">
+    <video id="video" muted autoplay playsinline></video>
     <script src="/player.js"></script><script type="module">
     const video = document.getElementById("video");
     const errors = [];
@@ -103,9 +143,9 @@ async function serve() {
     let stalledAt = null;
     const steered = (order) => { priority = order; orders.push([...order]); };
     new PerformanceObserver((list) => {
-      for (const { name, startTime } of list.getEntries()) {
+      for (const { name, startTime, responseStatus } of list.getEntries()) {
         const edge = edges.get(new URL(name).port);
-        if (edge && name.endsWith(".m4s")) fetches.push({ edge, atMs: performance.timeOrigin + startTime });
+        if (edge && responseStatus === 200 && name.endsWith(".m4s")) fetches.push({ edge, atMs: performance.timeOrigin + startTime });
       }
       performance.clearResourceTimings();
     }).observe({ type: "resource", buffered: true });
@@ -124,32 +164,14 @@ async function serve() {
       };
     };
     const playback = await (await fetch(${JSON.stringify(`${plan.control}/videos/${plan.video}/playback`)})).json();
-    ${PLAY}
-    void video.play().catch(() => {});
+    ${player.start}
     </script>`;
-  server = createServer((request, response) => {
+  const server = createServer((request, response) => {
     const [type, body] = request.url === "/player.js" ? ["text/javascript", code] : ["text/html", html];
-    response.writeHead(request.url === "/favicon.ico" ? 404 : 200, { "content-type": type }).end(body);
+    response.writeHead(200, { "content-type": type }).end(body);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   return `http://127.0.0.1:${server.address().port}/`;
-}
-
-function launch() {
-  return chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    args: [
-      `--ignore-certificate-errors-spki-list=${plan.spki}`,
-      "--autoplay-policy=no-user-gesture-required",
-      "--no-sandbox",
-      "--disable-gpu",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
 }
 
 function read(page) {
@@ -174,19 +196,6 @@ async function operate(path) {
   check(answer.ok, `POST ${path}: ${answer.status} ${await answer.text()}`);
 }
 
-async function finish(failure) {
-  clearTimeout(deadline);
-  if (reason !== null) return;
-  reason = failure ?? "";
-  await Promise.race([browser?.close(), new Promise((resolve) => setTimeout(resolve, 5_000))]);
-  server?.close();
-  if (profile) await rm(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
-  report.ok = failure === null;
-  if (failure !== null) console.error(`steer: ${failure}`);
-  console.log(JSON.stringify(failure === null ? report : { ...report, reason: failure }));
-  process.exit(report.ok ? 0 : 1);
-}
-
-function check(holds, otherwise) {
-  if (!holds) throw new Error(otherwise);
+function count(values) {
+  return values.reduce((counts, value) => ({ ...counts, [value]: (counts[value] ?? 0) + 1 }), {});
 }

@@ -1,5 +1,5 @@
-//! Players that are steered: an unmodified one in a browser, through a fleet of processes in which an edge is drained and one is killed; and an
-//! edge that is asked for more than it can do, which leaves the rankings while it still serves.
+//! Players that are steered: unmodified ones in a browser, one of HLS and one of DASH, through a fleet of processes in which an edge is drained, one
+//! is killed and one comes back; and an edge that is asked for more than it can do, which leaves the rankings while it still serves.
 
 use std::{
     fs,
@@ -154,13 +154,14 @@ impl Fleet {
         BASE64_STANDARD.encode(Digest::of(&key.subject_public_key_info()).as_bytes())
     }
 
-    /// Plays the film in a browser, while an edge is drained and the next one is killed. Gives what the script found.
-    fn watch(&self) -> Value {
+    /// Plays the film in a browser by this player ("hls", "dash"), while an edge is drained, the next one is killed, and then one that was drained
+    /// when the playback began is all that is left. Gives what the script found.
+    fn watch(&self, player: &str, late: &str) -> Value {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let edges = self.edges.iter().map(|edge| json!({ "name": edge.name, "port": edge.port, "pid": edge.role.id() }));
         let plan = json!({
-            "control": format!("http://127.0.0.1:{}", self.control_port), "video": self.video, "spki": self.spki(), "secret": secret("operator"),
-            "edges": edges.collect::<Vec<_>>(),
+            "player": player, "late": late, "control": format!("http://127.0.0.1:{}", self.control_port), "video": self.video, "spki": self.spki(),
+            "secret": secret("operator"), "edges": edges.collect::<Vec<_>>(),
         });
         let output = Command::new("node")
             .arg(root.join("tests/browser/steer.mjs"))
@@ -197,13 +198,27 @@ fn film(dir: &Path, seconds: u32) -> PathBuf {
 }
 
 #[test]
-fn an_unmodified_hls_player_follows_the_ranking_and_plays_on_when_its_edge_is_drained_and_the_next_one_killed() {
+fn an_unmodified_hls_player_goes_where_it_is_sent_and_leaves_an_edge_that_is_killed() {
+    plays_on_wherever_it_is_sent("hls");
+}
+
+/// As in HLS, with one difference that is the player's: it tries a segment four times in three seconds before it leaves a killed edge.
+#[test]
+fn an_unmodified_dash_player_goes_where_it_is_sent_and_leaves_an_edge_that_is_killed() {
+    plays_on_wherever_it_is_sent("dash");
+}
+
+fn plays_on_wherever_it_is_sent(player: &str) {
     let mut fleet = Fleet::start(FILM_S);
-    for name in ["edge-a", "edge-b", "edge-c"] {
+    for name in ["edge-a", "edge-b", "edge-c", "edge-d"] {
         fleet.start_edge(name, "");
     }
-    let found = fleet.watch();
-    assert_eq!((&found["ok"], found["moves"].as_array().map(Vec::len)), (&json!(true), Some(2)), "{found}");
+    let late = "edge-d";
+    let (status, answer) = fleet.ask("POST", &format!("/fleet/edges/{late}/drain"));
+    assert!((200..300).contains(&status), "{status} {answer}");
+    fleet.becomes(|fleet| fleet.ranked().len() == 3);
+    let found = fleet.watch(player, late);
+    assert_eq!((&found["ok"], found["moves"].as_array().map(Vec::len)), (&json!(true), Some(3)), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
