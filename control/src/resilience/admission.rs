@@ -63,6 +63,9 @@ impl fmt::Display for Priority {
 const SHED: u32 = 6;
 /// What a window adds to the pressure for each time that the lag is longer than the wanted one.
 const RISE: f64 = 0.04;
+/// What a window adds at most once all but playback is shed: what was let in before needs time to be done. From none to all of playback in four
+/// seconds.
+const RISE_LAST: f64 = 0.002;
 /// A lag counts as at most this many times the wanted one: from none to all in half a second.
 const EXCESS_MAX: f64 = 4.0;
 /// What a window without lag takes from it: from all to none in two and a half seconds.
@@ -87,7 +90,9 @@ impl Pressure {
             _ if excess > 0.0 => RISE * excess.min(EXCESS_MAX),
             _ => FALL * excess,
         };
-        Self((self.0 + change).clamp(0.0, 1.0))
+        let all_others = f64::from(Priority::Playback as u32) / f64::from(SHED);
+        let most = if self.0 < all_others { all_others } else { self.0 + RISE_LAST };
+        Self((self.0 + change).clamp(0.0, most.min(1.0)))
     }
 
     fn or(self, other: Self) -> Self {
