@@ -130,20 +130,7 @@ fn pass<'a>(app: &App, known: &'a Known) -> Result<Pass<'a>, Problem> {
     )
 )]
 pub(super) async fn playlist(State(app): State<Arc<App>>, Named(text): Named<String>, Reached(base): Reached) -> Response {
-    told(playlist_of(&app, &text, &base).await)
-}
-
-async fn playlist_of(app: &App, text: &str, base: &str) -> Result<Response, Problem> {
-    let known = known(app, text).await?;
-    let pass = pass(app, &known)?;
-    let view = app.views.now(&app.steering, &app.fleet);
-    let pathways = steer::base(&view, &known.session, &pass);
-    if pathways.is_empty() {
-        return Err(no_edge());
-    }
-    let steering = address(app, base, &known.session, "");
-    let text = hls::multivariant(&known.entry.renditions, &pathways, &steering)?;
-    Ok(for_players("application/vnd.apple.mpegurl", text))
+    told(manifest_of(&app, &text, &base, Dialect::Hls).await)
 }
 
 /// The DASH manifest of a session: the title's timeline, several edges as service locations, and where to ask which one to use.
@@ -158,12 +145,16 @@ async fn playlist_of(app: &App, text: &str, base: &str) -> Result<Response, Prob
     )
 )]
 pub(super) async fn manifest(State(app): State<Arc<App>>, Named(text): Named<String>, Reached(base): Reached) -> Response {
-    told(manifest_of(&app, &text, &base).await)
+    told(manifest_of(&app, &text, &base, Dialect::Dash).await)
 }
 
-async fn manifest_of(app: &App, text: &str, base: &str) -> Result<Response, Problem> {
+/// In either dialect, which differ in how the title is written.
+async fn manifest_of(app: &App, text: &str, base: &str, dialect: Dialect) -> Result<Response, Problem> {
     let known = known(app, text).await?;
-    let period = period(app, &known.entry).await?;
+    let period = match dialect {
+        Dialect::Hls => None,
+        Dialect::Dash => Some(period(app, &known.entry).await?),
+    };
     let pass = pass(app, &known)?;
     let view = app.views.now(&app.steering, &app.fleet);
     let pathways = steer::base(&view, &known.session, &pass);
@@ -171,8 +162,11 @@ async fn manifest_of(app: &App, text: &str, base: &str) -> Result<Response, Prob
         return Err(no_edge());
     }
     let steering = address(app, base, &known.session, "");
-    let text = dash::manifest(&period, known.entry.summary.duration_ms, &pathways, &steering)?;
-    Ok(for_players("application/dash+xml", text))
+    let Entry { renditions, summary, .. } = &*known.entry;
+    Ok(match period {
+        None => for_players("application/vnd.apple.mpegurl", hls::multivariant(renditions, &pathways, &steering)?),
+        Some(period) => for_players("application/dash+xml", dash::manifest(&period, summary.duration_ms, &pathways, &steering)?),
+    })
 }
 
 /// The title's timeline, which is made of all of its segments once.
