@@ -23,7 +23,7 @@ use wire::title::{Segment, TitleId};
 use super::{
     App,
     caching::NO_STORE,
-    extract::{Looks, Named, Params},
+    extract::{Looks, Named, Params, up_to},
     now_unix_ms,
     problem::{Kind, Problem},
     steer::{self, Ranked},
@@ -524,10 +524,7 @@ pub(super) async fn misses(
     Params(params): Params<MissParams>,
 ) -> Result<Response, Problem> {
     tracing::debug!(%operator, "misses looked at");
-    let hours = params.hours.unwrap_or(24);
-    if !(1..=HOURS_MAX).contains(&hours) {
-        return Err(Problem::bad_parameter("hours", format!("it must be from 1 to {HOURS_MAX}, not {hours}")));
-    }
+    let hours = up_to("hours", params.hours.unwrap_or(24), HOURS_MAX)?;
     let by = params.by.unwrap_or_default();
     let cell_of = |cell: &Cell| {
         let is_wanted = params.video.as_ref().is_none_or(|video| cell.title.as_ref() == Some(video))
