@@ -16,6 +16,7 @@ use wire::object::{Digest, Hasher};
 
 pub mod activity;
 pub mod control;
+mod instance;
 pub mod placement;
 pub mod search;
 pub mod serve_ssd;
