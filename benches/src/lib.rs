@@ -161,6 +161,15 @@ impl Report {
     }
 }
 
+/// How many outcomes the small run has; the same ones when it runs again.
+#[cfg(test)]
+fn small_twice(run: fn(Size) -> Report) -> u64 {
+    let printed = || serde_json::from_str::<serde_json::Value>(&run(Size::Small).print(true)).expect("JSON");
+    let (one, other) = (printed(), printed());
+    assert_eq!(one["digest"], other["digest"]);
+    one["outcomes"].as_u64().expect("a number")
+}
+
 /// Runs a benchmark as its command line says: `[--small] [--json]`.
 pub fn main(run: fn(Size) -> Report) {
     let (mut size, mut as_json) = (Size::Full, false);
