@@ -15,7 +15,7 @@ export PATH := $(LARDER_CACHE)/node/node_modules/.bin:$(PATH)
 
 # One profile for everything, so that `make demo` and `make test` share what is built.
 CARGO_FLAGS := --release --locked
-CRATES := larder wire cache edge origin search activity control benches fuzz
+CRATES := larder wire cache edge origin search activity control victim benches fuzz
 
 help:
 	@echo 'make demo    run origin, control and two edges here, with a clip to watch; Ctrl-C ends it'

@@ -177,20 +177,14 @@ pub(crate) struct Event<'a> {
     pub(crate) sampled: u8,
 }
 
-impl Event<'_> {
-    /// For how many events it stands.
-    pub(crate) const fn weight(&self) -> u64 {
-        1 << self.sampled
-    }
-
-    /// An event with nothing in it, for tests.
-    #[cfg(test)]
-    pub(crate) fn of(kind: Kind, at_ms: u64) -> Self {
-        Event {
+impl<'a> Event<'a> {
+    /// An event that says no more than it must.
+    pub(crate) const fn new(kind: Kind, at_ms: u64, id: Name<'a>, session: Name<'a>) -> Self {
+        Self {
             kind,
             at_ms,
-            id: Name::Text("1"),
-            session: Name::Text("s"),
+            id,
+            session,
             user: None,
             region: "",
             title: "",
@@ -203,6 +197,17 @@ impl Event<'_> {
             cmcd: None,
             sampled: 0,
         }
+    }
+
+    /// The same for tests, to which names do not matter.
+    #[cfg(test)]
+    pub(crate) const fn of(kind: Kind, at_ms: u64) -> Self {
+        Self::new(kind, at_ms, Name::Text("1"), Name::Text("s"))
+    }
+
+    /// For how many events it stands.
+    pub(crate) const fn weight(&self) -> u64 {
+        1 << self.sampled
     }
 }
 

@@ -307,23 +307,7 @@ impl Activity {
         let mut id = [0; 16];
         SystemRandom::new().fill(&mut id).map_err(|_| NotKept::Failed)?;
         let user = self.0.pseudonyms.of(user);
-        let event = Event {
-            kind: Kind::Forget,
-            at_ms: now_ms(),
-            id: Name::Uuid(id),
-            session: Name::Text("control"),
-            user: Some(user),
-            region: "",
-            title: "",
-            rendition: "",
-            position_ms: None,
-            from_ms: None,
-            played_ms: None,
-            row: "",
-            rank: None,
-            cmcd: None,
-            sampled: 0,
-        };
+        let event = Event { user: Some(user), ..Event::new(Kind::Forget, now_ms(), Name::Uuid(id), Name::Text("control")) };
         let mut encoder = Encoder::new(event.at_ms, self.0.seed);
         encoder.put(&event);
         self.keep(encoder.finish()).await.map(drop)

@@ -20,15 +20,15 @@ use std::{
 };
 
 use ::activity::{Activity, Config as ActivityConfig};
-use control::{
-    Config, Control,
-    config::{HistoryConfig, Overload, Proxies, ProxyHeader, Rate, Rates, SteeringConfig},
-};
+use control::{Config, Control, config::Overload};
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
-use wire::token::{Algorithm, SigningKey};
 
-use crate::{Report, Size, cpu_time, process_cpu_time};
+use crate::{
+    Report, Size, cpu_time,
+    instance::{self, OPERATOR},
+    process_cpu_time,
+};
 
 /// Events in a batch.
 const BATCH: u64 = 250;
@@ -36,10 +36,8 @@ const BATCH: u64 = 250;
 const BODIES: u64 = 40;
 /// What a client sends at least, however slow the machine: more than a segment of the small size.
 const BATCHES_MIN: u64 = 10;
-const OPERATOR: &str = "the-secret-of-operators";
 /// What ids begin as, to be found in a body and changed.
 const ID: &str = "00000000-0000-4000-8000-";
-const NO_LIMIT: Rate = Rate { per_second: 0, burst: 1 };
 
 /// Runs the benchmark in `LARDER_BENCH_DIR`, or in the system's directory for temporary files.
 ///
@@ -63,40 +61,6 @@ fn activity_config(folder: &Path, size: Size) -> ActivityConfig {
     ActivityConfig { segment_bytes: size.of(64 << 10, 64 << 20), ack_timeout: Duration::from_secs(60), ..activity }
 }
 
-fn config(folder: &Path, activity: ActivityConfig) -> Config {
-    let file = |name: &str, content: &str| {
-        let path = folder.join(name);
-        fs::write(&path, content).expect("a file");
-        path
-    };
-    let key = SigningKey::generate(Algorithm::EdDsa, "bench").expect("a key");
-    Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        state_dir: folder.join("state"),
-        signing_key_file: file("key.jwk", &key.to_jwk()),
-        token_issuer: "bench".into(),
-        token_lifetime: Duration::from_secs(3600),
-        operator_token_file: file("operator", OPERATOR),
-        operators: Vec::new(),
-        viewers: None,
-        anonymous: true,
-        proxies: Proxies { from: Vec::new(), header: ProxyHeader::XForwardedFor },
-        limits: Rates { viewer: NO_LIMIT, operator: NO_LIMIT, address: NO_LIMIT },
-        // What is shed by priority is not what this measures.
-        overload: Overload { lag: Duration::from_secs(10), requests_max: 4096 },
-        canary: None,
-        audit_keep: Duration::from_secs(86_400),
-        edge_token_file: file("edge", "the-secret-of-edges"),
-        edge_timeout: Duration::from_secs(3600),
-        history: HistoryConfig::default(),
-        steering: SteeringConfig::default(),
-        search_timeout: Duration::from_millis(250),
-        lake_bucket: None,
-        allowed_origins: Vec::new(),
-        activity,
-    }
-}
-
 /// What a client did.
 struct Sent {
     batches: u64,
@@ -110,7 +74,10 @@ fn take(report: &mut Report, folder: &Path, activity: ActivityConfig) -> u64 {
     let size = report.size();
     let (clients, time) = (size.of(2, 32), Duration::from_millis(size.of(200, 15_000)));
     let runtime = runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let control = runtime.block_on(Control::open(config(folder, activity))).expect("control opens");
+    // What is shed by priority is not what this measures.
+    let overload = Overload { lag: Duration::from_secs(10), requests_max: 4096 };
+    let config = Config { overload, activity, ..instance::config(folder) };
+    let control = runtime.block_on(Control::open(config)).expect("control opens");
     let (addr, stop) = (control.addr(), CancellationToken::new());
     let running = runtime.spawn(control.run(stop.clone()));
 

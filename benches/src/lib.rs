@@ -16,6 +16,7 @@ use wire::object::{Digest, Hasher};
 
 pub mod activity;
 pub mod control;
+mod instance;
 pub mod placement;
 pub mod search;
 pub mod serve_ssd;
@@ -158,6 +159,15 @@ impl Report {
         let _ = writeln!(text, "{} outcomes as expected, digest {digest}", self.outcomes_count);
         text
     }
+}
+
+/// How many outcomes the small run has; the same ones when it runs again.
+#[cfg(test)]
+fn small_twice(run: fn(Size) -> Report) -> u64 {
+    let printed = || serde_json::from_str::<serde_json::Value>(&run(Size::Small).print(true)).expect("JSON");
+    let (one, other) = (printed(), printed());
+    assert_eq!(one["digest"], other["digest"]);
+    one["outcomes"].as_u64().expect("a number")
 }
 
 /// Runs a benchmark as its command line says: `[--small] [--json]`.

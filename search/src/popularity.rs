@@ -1,11 +1,7 @@
 //! How popular titles are, by their order: what the scores are (hours, views, a decayed sum) does not matter, and neither does
 //! whether they are spread evenly or, as everywhere, a few have most of it.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-};
-
+use foldhash::{HashMap, HashMapExt as _};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::document::key;
@@ -18,7 +14,8 @@ pub(crate) const MOST: u32 = 1000;
 pub(crate) struct Popularity {
     /// The same for the same scores, in any process.
     pub(crate) epoch: u64,
-    ranks: HashMap<u64, u16, BuildHasherDefault<AsItIs>>,
+    /// By keys, which are hashes already, so the quickest hash of them will do.
+    ranks: HashMap<u64, u16>,
 }
 
 impl Popularity {
@@ -29,7 +26,7 @@ impl Popularity {
         let mut by_score: Vec<(f32, u64)> = scores.map(|(id, score)| (score, key(id))).collect();
         by_score.sort_unstable_by(|(a, a_key), (b, b_key)| b.total_cmp(a).then(a_key.cmp(b_key)));
         let mut hash = Xxh3::new();
-        let mut ranks = HashMap::with_capacity_and_hasher(by_score.len(), BuildHasherDefault::default());
+        let mut ranks = HashMap::with_capacity(by_score.len());
         let all = (by_score.len() as f64 + 1.0).ln();
         let (mut before, mut share) = (f32::INFINITY, 0);
         for (n, (score, key)) in by_score.into_iter().enumerate() {
@@ -47,24 +44,6 @@ impl Popularity {
     /// From 0 to [`MOST`].
     pub(crate) fn of(&self, key: u64) -> u32 {
         self.ranks.get(&key).copied().unwrap_or(0).into()
-    }
-}
-
-/// Keys are hashes already.
-#[derive(Debug, Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("keys are u64");
-    }
-
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
     }
 }
 

@@ -1,19 +1,13 @@
 //! `kill -9` at random instants, under load, again and again on the same log: all that a sender was told is kept is there, once, and what is
 //! known is what a recount of the log comes to.
 
-use std::{
-    collections::HashSet,
-    env,
-    io::{BufRead as _, BufReader, Write as _},
-    process::{Child, Command, Stdio},
-};
+use std::collections::HashSet;
 
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::rngs::StdRng;
+use victim::Victim;
 
 use super::*;
 
-const FOLDER: &str = "LARDER_KILL_FOLDER";
-const FIRST: &str = "LARDER_KILL_FIRST";
 const SENDERS: u64 = 8;
 const BATCH: u64 = 20;
 
@@ -29,10 +23,7 @@ fn config_of(folder: &Path) -> Config {
 
 #[test]
 fn kill_9_at_any_instant_loses_nothing_that_was_acknowledged_and_counts_nothing_twice() {
-    let rounds: u64 = env::var("LARDER_KILL_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number of rounds"));
-    let seed: u64 = env::var("LARDER_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().expect("a seed"));
-    println!("LARDER_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let (rounds, mut random) = victim::rounds(5);
     let folder = tempfile::tempdir().expect("a directory");
     let config = config_of(folder.path());
     let (mut acknowledged, mut first) = (HashSet::new(), 0);
@@ -51,62 +42,22 @@ fn kill_9_at_any_instant_loses_nothing_that_was_acknowledged_and_counts_nothing_
 
 /// Runs senders and kills them with what they send to. Notes what was acknowledged, and says with which batch to go on.
 fn kill_one(folder: &Path, first: u64, random: &mut StdRng, acknowledged: &mut HashSet<String>) -> u64 {
-    let mut senders = Senders::start(folder, first);
-    let mut lines = BufReader::new(senders.0.stdout.take().expect("piped")).lines();
     let mut next = first;
-    let mut hear = |line: String| {
+    Victim::start("tests::kill::sends_until_it_is_killed", folder, first).kill("kept", random, |line| {
         if let Some(batch) = line.strip_prefix("kept ").and_then(|batch| batch.parse::<u64>().ok()) {
             acknowledged.extend((0..BATCH).map(|n| format!("{batch}:{n}")));
             next = next.max(batch + 1);
         }
-    };
-    for line in lines.by_ref().map_while(Result::ok) {
-        let is_first = line.starts_with("kept");
-        hear(line);
-        if is_first {
-            break;
-        }
-    }
-    // The instant is what is tested.
-    let (until_us, start) = (random.random_range(0..200_000), Instant::now());
-    while start.elapsed() < Duration::from_micros(until_us) {
-        thread::yield_now();
-    }
-    senders.0.kill().expect("it runs");
-    senders.0.wait().expect("it is dead");
-    lines.map_while(Result::ok).for_each(hear);
+    });
     // Some batches may have been kept without anybody knowing; they are sent again, and are known.
     next.saturating_sub(SENDERS)
-}
-
-struct Senders(Child);
-
-impl Senders {
-    fn start(folder: &Path, first: u64) -> Self {
-        let child = Command::new(env::current_exe().expect("this test"))
-            .args(["--ignored", "--exact", "--nocapture", "tests::kill::sends_until_it_is_killed"])
-            .env(FOLDER, folder)
-            .env(FIRST, first.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this test can be run");
-        Self(child)
-    }
-}
-
-impl Drop for Senders {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The process that is killed: run by the test above.
 #[tokio::test]
 #[ignore = "the other half of kill_9_at_any_instant"]
 async fn sends_until_it_is_killed() {
-    let folder = PathBuf::from(env::var_os(FOLDER).expect("run by its other half"));
-    let first: u64 = env::var(FIRST).expect("run by its other half").parse().expect("a number");
+    let (folder, first) = victim::orders();
     let rig = Arc::new(Rig::start(&config_of(&folder)));
     let senders: Vec<_> = (0..SENDERS).map(|sender| tokio::spawn(send(Arc::clone(&rig), first + sender))).collect();
     for sender in senders {
@@ -133,7 +84,6 @@ async fn send(rig: Arc<Rig>, first: u64) {
         });
         let receipt = rig.activity.submit(batch(events).as_bytes(), RELAY).await.expect("it is kept");
         assert_eq!(receipt.accepted + receipt.duplicates, BATCH);
-        let mut out = io::stdout().lock();
-        writeln!(out, "kept {number}").and_then(|()| out.flush()).expect("someone listens");
+        victim::say(format_args!("kept {number}"));
     }
 }

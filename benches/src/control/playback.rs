@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{
     client::{Connection, Load, drive},
     resume::median,
-    stage::{Active, EDGE, Stage},
+    stage::{Active, Stage},
 };
-use crate::{Report, Size, process_cpu_time};
+use crate::{Report, Size, instance::EDGE, process_cpu_time};
 
 /// What is asked for in the open loop.
 const PER_SECOND: u64 = 2000;

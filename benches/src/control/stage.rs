@@ -12,9 +12,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use control::{
     Config, Control,
-    config::{
-        HistoryConfig, KeySource, Overload, Proxies, ProxyHeader, Rate, Rates, Refresh, Rules, SteeringConfig, ViewersConfig,
-    },
+    config::{KeySource, Refresh, Rules, ViewersConfig},
     synthetic::{self, Crowd},
 };
 use serde_json::json;
@@ -24,11 +22,10 @@ use tokio_util::sync::CancellationToken;
 use wire::{
     object::{Digest, ObjectPath},
     title::{Media, Rendition, Segment, Title, TitleId, TitleObject},
-    token::{Algorithm, SigningKey},
 };
 
 use crate::{
-    Report, Size,
+    Report, Size, instance,
     search::{
         titles::{self, Watched},
         typist::{Mistake, Typist},
@@ -37,8 +34,6 @@ use crate::{
 
 const ISSUER: &str = "https://id.example";
 const AUDIENCE: &str = "larder";
-/// The secret of edges.
-pub(super) const EDGE: &str = "the-secret-of-edges";
 /// How many of the viewers are about in one run: those who would write in ten seconds.
 const ACTIVE_FULL: u64 = 100_000;
 /// Of each viewer's hundred views: those of the last thirty days are rows, the others packed.
@@ -143,49 +138,19 @@ pub(super) fn now_ms() -> u64 {
 }
 
 fn config(folder: &Path) -> Config {
-    fs::create_dir_all(folder).expect("a directory");
-    let write = |name: &str, content: String| {
-        let path = folder.join(name);
-        fs::write(&path, content).expect("writes");
-        path
+    let viewers = ViewersConfig {
+        keys: vec![KeySource::File(folder.join("viewers.jwks"))],
+        // All who are about, so that each token's signature is checked once.
+        tokens_remembered: 2 * ACTIVE_FULL as usize,
+        refresh: Refresh { every: Duration::from_secs(3600), pause: Duration::from_secs(3600) },
+        rules: Rules {
+            issuers: vec![ISSUER.into()],
+            audiences: vec![AUDIENCE.into()],
+            clock_skew: Duration::from_secs(60),
+            profile_claim: None,
+        },
     };
-    let key = SigningKey::generate(Algorithm::EdDsa, "bench").expect("a key");
-    let free = Rate { per_second: 0, burst: 1 };
-    Config {
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        state_dir: folder.join("state"),
-        signing_key_file: write("signing.jwk", key.to_jwk()),
-        token_issuer: "larder.example".into(),
-        token_lifetime: Duration::from_secs(3600),
-        operator_token_file: write("operator", "the-secret-of-operators".into()),
-        operators: Vec::new(),
-        viewers: Some(ViewersConfig {
-            keys: vec![KeySource::File(folder.join("viewers.jwks"))],
-            // All who are about, so that each token's signature is checked once.
-            tokens_remembered: 2 * ACTIVE_FULL as usize,
-            refresh: Refresh { every: Duration::from_secs(3600), pause: Duration::from_secs(3600) },
-            rules: Rules {
-                issuers: vec![ISSUER.into()],
-                audiences: vec![AUDIENCE.into()],
-                clock_skew: Duration::from_secs(60),
-                profile_claim: None,
-            },
-        }),
-        anonymous: true,
-        proxies: Proxies { from: Vec::new(), header: ProxyHeader::XForwardedFor },
-        limits: Rates { viewer: free, operator: free, address: free },
-        audit_keep: Duration::from_secs(86_400),
-        edge_token_file: write("edge", EDGE.into()),
-        edge_timeout: Duration::from_secs(3600),
-        overload: Overload::default(),
-        canary: None,
-        history: HistoryConfig::default(),
-        search_timeout: Duration::from_millis(250),
-        steering: SteeringConfig::default(),
-        allowed_origins: Vec::new(),
-        activity: activity::Config::new(folder.join("state/activity"), folder.join("state/activity/lake")),
-        lake_bucket: None,
-    }
+    Config { viewers: Some(viewers), ..instance::config(folder) }
 }
 
 async fn fill(state_dir: &Path, crowd: &Crowd, watched: &[Watched]) {

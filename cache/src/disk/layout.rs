@@ -30,8 +30,6 @@ const SEGMENT_MAGIC: [u8; 8] = *b"LARDERSG";
 const RECORD_MAGIC: [u8; 8] = *b"LARDERRC";
 const FOOTER_MAGIC: [u8; 8] = *b"LARDERFT";
 /// Magic, version and checksum: how every page begins, and how a footer ends.
-/// Less than any cut leaves of the least segment that may be configured.
-const SEGMENT_BYTES_MIN: u64 = 512 << 10;
 const PREAMBLE_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 16;
 const TRAILER_BYTES: usize = 64;
@@ -80,19 +78,17 @@ impl Superblock {
         page
     }
 
+    /// Its numbers may be any: a device is taken up by those alone that it would be given today (`open_superblock`).
     pub(crate) fn from_page(page: &[u8]) -> Result<Self, Unreadable> {
         let mut input = In::after_preamble(page, SUPERBLOCK_MAGIC)?;
-        let superblock = Self {
+        Ok(Self {
             set: input.take()?,
             device: input.take()?,
             segment_bytes: u64::from_le_bytes(input.take()?),
             segments: u32::from_le_bytes(input.take()?),
             slice_bytes: u32::from_le_bytes(input.take()?),
             formatted_at: time(u64::from_le_bytes(input.take()?)),
-        };
-        // A cut leaves a little less than what is configured (`cut.rs`).
-        let is_sound = superblock.segment_bytes.is_multiple_of(PAGE as u64) && superblock.segment_bytes >= SEGMENT_BYTES_MIN;
-        if is_sound { Ok(superblock) } else { Err(Unreadable::Lengths) }
+        })
     }
 
     /// Whether a page has never held anything but a superblock whose writing began.
@@ -505,7 +501,7 @@ fn time(millis: u64) -> SystemTime {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{super::cut::Cut, *};
+    use super::*;
 
     fn head() -> RecordHead {
         let slice: Vec<u8> = (0..150_000_u32).map(|at| at as u8).collect();
@@ -598,15 +594,6 @@ mod tests {
     fn superblock() -> Superblock {
         let formatted_at = UNIX_EPOCH + Duration::from_secs(1);
         Superblock { set: [3; 16], device: [4; 16], segment_bytes: 64 << 20, segments: 99, slice_bytes: 1 << 20, formatted_at }
-    }
-
-    #[test]
-    fn segments_of_any_cut_are_known_again() {
-        for (bytes, segment_bytes) in [(64 << 20, 4 << 20), (5 << 30, 64 << 20), (9 << 20, 1 << 20), ((10 << 20) - 1, 1 << 20)] {
-            let cut = Cut::of(bytes, segment_bytes).expect("large enough");
-            let superblock = Superblock { segment_bytes: cut.segment_bytes, segments: cut.segments, ..superblock() };
-            assert_eq!(Superblock::from_page(&superblock.to_page()), Ok(superblock), "{cut:?}");
-        }
     }
 
     fn segment_head() -> SegmentHead {

@@ -29,7 +29,7 @@ use utoipa::{
 use super::{
     App,
     caching::NO_STORE,
-    extract::{Looks, MaySend, Params},
+    extract::{Looks, MaySend, Params, up_to},
     problem::{Kind, Problem},
     region::region_of,
 };
@@ -365,10 +365,7 @@ pub(super) async fn quality(
     _: Looks,
     Params(params): Params<QualityParams>,
 ) -> Result<Response, Problem> {
-    let hours = params.hours.unwrap_or(HOURS_DEFAULT);
-    if !(1..=HOURS_MAX).contains(&hours) {
-        return Err(Problem::bad_parameter("hours", format!("it must be from 1 to {HOURS_MAX}, not {hours}")));
-    }
+    let hours = up_to("hours", params.hours.unwrap_or(HOURS_DEFAULT), HOURS_MAX)?;
     let activity = app.activity.clone();
     let regions = spawn_blocking(move || activity.quality(hours)).await.map_err(Problem::from)?.map_err(Problem::from)?;
     let regions = regions.into_iter().map(|(region, quality)| RegionQuality::new(region, &quality)).collect();

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::{
     App,
     caching::NO_STORE,
-    extract::{Administers, Params},
+    extract::{Administers, Params, up_to},
     now_unix_ms,
     problem::Problem,
     timestamp::rfc3339,
@@ -137,10 +137,7 @@ pub(super) async fn read(
     Administers(operator): Administers,
     Params(params): Params<AuditParams>,
 ) -> Result<Response, Problem> {
-    let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
-    }
+    let limit = up_to("limit", params.limit.unwrap_or(LIMIT_DEFAULT), LIMIT_MAX)?;
     let before = params.next_cursor.map(|cursor| cursor.parse::<Before>()).transpose();
     let before = before.map_err(|error| Problem::bad_parameter("nextCursor", error))?;
     tracing::debug!(%operator, "audit log read");

@@ -17,7 +17,7 @@ use wire::title::TitleId;
 use super::{
     App,
     caching::{Conditions, Sharing},
-    extract::{MaybeViewer, Params},
+    extract::{MaybeViewer, Params, up_to},
     problem::Problem,
     region::region_of,
     videos::{TitleIdText, VideoSummary, catalogued},
@@ -120,10 +120,7 @@ pub(super) async fn trending(
     conditions: Conditions,
     Params(params): Params<TrendParams>,
 ) -> Result<Response, Problem> {
-    let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
-    }
+    let limit = up_to("limit", params.limit.unwrap_or(LIMIT_DEFAULT), LIMIT_MAX)?;
     let asked = params.region.filter(|region| !region.is_empty());
     if asked.as_ref().is_some_and(|region| region.len() > activity::REGION_BYTES_MAX) {
         return Err(Problem::bad_parameter("region", format!("it is longer than {} bytes", activity::REGION_BYTES_MAX)));

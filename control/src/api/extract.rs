@@ -45,6 +45,14 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// A parameter's number, which may be from 1 to `max`.
+pub(super) fn up_to<T: Copy + Display + From<u8> + PartialOrd>(name: &str, number: T, max: T) -> Result<T, Problem> {
+    if (T::from(1)..=max).contains(&number) {
+        return Ok(number);
+    }
+    Err(Problem::bad_parameter(name, format!("it must be from 1 to {max}, not {number}")))
+}
+
 /// A JSON body.
 pub(super) struct Sent<T>(pub(super) T);
 

@@ -14,7 +14,7 @@ use wire::title::{TitleId, TitleKind};
 use super::{
     App,
     caching::{Conditions, Sharing},
-    extract::{MaybeViewer, Params},
+    extract::{MaybeViewer, Params, up_to},
     problem::Problem,
     videos::{VideoSummary, entries},
 };
@@ -156,10 +156,7 @@ pub(super) async fn list(
     conditions: Conditions,
     Params(params): Params<ListParams>,
 ) -> Result<Response, Problem> {
-    let limit = params.limit.unwrap_or(LIMIT_DEFAULT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
-    }
+    let limit = up_to("limit", params.limit.unwrap_or(LIMIT_DEFAULT), LIMIT_MAX)?;
     let text = params.search_query.unwrap_or_default();
     if text.chars().count() > QUERY_CHARS_MAX {
         return Err(Problem::bad_parameter("searchQuery", format!("it is longer than {QUERY_CHARS_MAX} characters")));

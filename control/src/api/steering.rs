@@ -23,7 +23,7 @@ use wire::title::{Segment, TitleId};
 use super::{
     App,
     caching::NO_STORE,
-    extract::{Looks, Named, Params},
+    extract::{Looks, Named, Params, up_to},
     now_unix_ms,
     problem::{Kind, Problem},
     steer::{self, Ranked},
@@ -133,20 +133,7 @@ fn pass<'a>(app: &App, known: &'a Known) -> Result<Pass<'a>, Problem> {
     )
 )]
 pub(super) async fn playlist(State(app): State<Arc<App>>, Named(text): Named<String>, Reached(base): Reached) -> Response {
-    told(playlist_of(&app, &text, &base).await)
-}
-
-async fn playlist_of(app: &App, text: &str, base: &str) -> Result<Response, Problem> {
-    let known = known(app, text).await?;
-    let pass = pass(app, &known)?;
-    let view = app.views.now(&app.steering, &app.fleet);
-    let pathways = steer::base(&view, &known.session, &pass);
-    if pathways.is_empty() {
-        return Err(no_edge());
-    }
-    let steering = address(app, base, &known.session, "");
-    let text = hls::multivariant(&known.entry.renditions, &pathways, &steering)?;
-    Ok(for_players("application/vnd.apple.mpegurl", text))
+    told(manifest_of(&app, &text, &base, Dialect::Hls).await)
 }
 
 /// The DASH manifest of a session: the title's timeline, several edges as service locations, and where to ask which one to use.
@@ -161,21 +148,30 @@ async fn playlist_of(app: &App, text: &str, base: &str) -> Result<Response, Prob
     )
 )]
 pub(super) async fn manifest(State(app): State<Arc<App>>, Named(text): Named<String>, Reached(base): Reached) -> Response {
-    told(manifest_of(&app, &text, &base).await)
+    told(manifest_of(&app, &text, &base, Dialect::Dash).await)
 }
 
-async fn manifest_of(app: &App, text: &str, base: &str) -> Result<Response, Problem> {
+/// In either dialect, which differ in how the title is written.
+async fn manifest_of(app: &App, text: &str, base: &str, dialect: Dialect) -> Result<Response, Problem> {
     let known = known(app, text).await?;
-    let period = period(app, &known.entry).await?;
+    let period = match dialect {
+        Dialect::Hls => None,
+        Dialect::Dash => Some(period(app, &known.entry).await?),
+    };
     let pass = pass(app, &known)?;
     let view = app.views.now(&app.steering, &app.fleet);
     let pathways = steer::base(&view, &known.session, &pass);
     if pathways.is_empty() {
         return Err(no_edge());
     }
-    let steering = address(app, base, &known.session, IN_DASH);
-    let text = dash::manifest(&period, known.entry.summary.duration_ms, &pathways, &steering)?;
-    Ok(for_players("application/dash+xml", text))
+    let asked_at = |rest| address(app, base, &known.session, rest);
+    let Entry { renditions, summary, .. } = &*known.entry;
+    Ok(match period {
+        None => for_players("application/vnd.apple.mpegurl", hls::multivariant(renditions, &pathways, &asked_at(""))?),
+        Some(period) => {
+            for_players("application/dash+xml", dash::manifest(&period, summary.duration_ms, &pathways, &asked_at(IN_DASH))?)
+        }
+    })
 }
 
 /// The title's timeline, which is made of all of its segments once.
@@ -536,10 +532,7 @@ pub(super) async fn misses(
     Params(params): Params<MissParams>,
 ) -> Result<Response, Problem> {
     tracing::debug!(%operator, "misses looked at");
-    let hours = params.hours.unwrap_or(24);
-    if !(1..=HOURS_MAX).contains(&hours) {
-        return Err(Problem::bad_parameter("hours", format!("it must be from 1 to {HOURS_MAX}, not {hours}")));
-    }
+    let hours = up_to("hours", params.hours.unwrap_or(24), HOURS_MAX)?;
     let by = params.by.unwrap_or_default();
     let cell_of = |cell: &Cell| {
         let is_wanted = params.video.as_ref().is_none_or(|video| cell.title.as_ref() == Some(video))

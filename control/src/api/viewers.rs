@@ -18,7 +18,7 @@ use super::{
     App,
     activity::behind,
     caching::NO_STORE,
-    extract::{Administers, Named, Params, Sent, Viewer},
+    extract::{Administers, Named, Params, Sent, Viewer, up_to},
     idempotency::NothingKept,
     now_unix_ms,
     problem::{Kind, Problem},
@@ -253,10 +253,7 @@ pub(super) struct PageParams {
 
 impl PageParams {
     fn checked(self) -> Result<(Option<Place>, usize), Problem> {
-        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(Problem::bad_parameter("limit", format!("it must be from 1 to {LIMIT_MAX}, not {limit}")));
-        }
+        let limit = up_to("limit", self.limit.unwrap_or(LIMIT_DEFAULT), LIMIT_MAX)?;
         let place = self.next_cursor.as_deref().map(Place::from_str).transpose();
         Ok((place.map_err(|error| Problem::bad_parameter("nextCursor", error))?, limit as usize))
     }

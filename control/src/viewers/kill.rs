@@ -1,20 +1,12 @@
 //! `kill -9` at random instants, under load, again and again on the same files: nothing that was acknowledged is lost, no position moves
 //! back, and who was forgotten stays forgotten.
 
-use std::{
-    collections::BTreeMap,
-    env,
-    io::{BufRead as _, BufReader, Write as _},
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+use std::{collections::BTreeMap, path::Path};
 
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use victim::{Victim, say};
 
 use super::{pack::PERIOD_MS, record::tests::user, view::tests::title, *};
 
-const FOLDER: &str = "LARDER_KILL_FOLDER";
-const FIRST: &str = "LARDER_KILL_FIRST";
 const USERS: usize = 16;
 const TITLES: [&str; 3] = ["a", "b", "c"];
 /// Who is forgotten all the time.
@@ -70,16 +62,14 @@ impl Acknowledged {
 
 #[tokio::test]
 async fn kill_9_at_any_instant_costs_nothing_that_was_acknowledged() {
-    let rounds: u64 = env::var("LARDER_KILL_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number of rounds"));
-    let seed: u64 = env::var("LARDER_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().expect("a seed"));
-    println!("LARDER_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let (rounds, mut random) = victim::rounds(5);
     let folder = tempfile::tempdir().expect("a directory");
     let mut acknowledged = Acknowledged::default();
     let mut stopped_before: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     let (mut first, mut replayed) = (0, 0);
     for round in 0..rounds {
-        kill_one(folder.path(), first, &mut acknowledged, &mut random);
+        let writer = Victim::start("viewers::kill::keeps_until_it_is_killed", folder.path(), first);
+        writer.kill("watched", &mut random, |line| acknowledged.hear(line));
         let ledger = open(folder.path()).await;
         replayed += u64::from(ledger.memory.is_touched());
         for ((who, what), events) in &acknowledged.watched {
@@ -117,55 +107,12 @@ async fn kill_9_at_any_instant_costs_nothing_that_was_acknowledged() {
     assert!(acknowledged.lines > 0);
 }
 
-/// Runs a writer and kills it; hears all that it says was acknowledged.
-fn kill_one(folder: &Path, first: u64, acknowledged: &mut Acknowledged, random: &mut StdRng) {
-    let mut writer = Writer::start(folder, first);
-    let mut lines = BufReader::new(writer.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    for line in lines.by_ref() {
-        acknowledged.hear(&line);
-        if line.starts_with("watched") {
-            break;
-        }
-    }
-    // The instant is what is tested.
-    let (until_us, start) = (random.random_range(0..150_000), Instant::now());
-    while start.elapsed() < Duration::from_micros(until_us) {
-        std::thread::yield_now();
-    }
-    writer.0.kill().expect("it runs");
-    writer.0.wait().expect("it is dead");
-    lines.for_each(|line| acknowledged.hear(&line));
-}
-
-struct Writer(Child);
-
-impl Writer {
-    fn start(folder: &Path, first: u64) -> Self {
-        let child = Command::new(env::current_exe().expect("this test"))
-            .args(["--ignored", "--exact", "--nocapture", "viewers::kill::keeps_until_it_is_killed"])
-            .env(FOLDER, folder)
-            .env(FIRST, first.to_string())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this test can be run");
-        Self(child)
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The process that is killed: run by the test above.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other half of kill_9_at_any_instant"]
 async fn keeps_until_it_is_killed() {
-    let folder = env::var_os(FOLDER).expect("run by its other half");
-    let first: u64 = env::var(FIRST).expect("run by its other half").parse().expect("a number");
-    let ledger = open(Path::new(&folder)).await;
+    let (folder, first) = victim::orders();
+    let ledger = open(&folder).await;
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     WRITTEN.store(first, Ordering::SeqCst);
     let now = || now_ms(WRITTEN.load(Ordering::Relaxed));
@@ -178,7 +125,7 @@ async fn keeps_until_it_is_killed() {
                 let (at_ms, what) = (START_MS + number * STEP_MS, TITLES[number as usize % TITLES.len()]);
                 let kept = ledger.watched(user(&format!("user-{n}")), title(what), at_ms, number, None).await;
                 kept.expect("it is not full");
-                say(format!("watched user-{n} {what} {at_ms} {number} ."));
+                say(format_args!("watched user-{n} {what} {at_ms} {number} ."));
             }
         });
     }
@@ -187,11 +134,6 @@ async fn keeps_until_it_is_killed() {
         let at_ms = START_MS + number * STEP_MS;
         ledger.watched(user(GONE), title("a"), at_ms, number, None).await.expect("it is not full");
         ledger.forget(user(GONE), at_ms + 1).await.expect("it is not full");
-        say(format!("forgot {} .", at_ms + 1));
+        say(format_args!("forgot {} .", at_ms + 1));
     }
-}
-
-fn say(line: String) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).expect("someone listens");
 }

@@ -1,15 +1,7 @@
 //! `kill -9` of a control to which players talk, again and again on the same files: what they were told is kept is there afterwards, no
 //! position moves back, and who was forgotten stays forgotten.
 
-use std::{
-    env,
-    io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use control::{
@@ -20,10 +12,10 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
+use victim::Victim;
 
 use crate::{
     issuer::{Key, claims, jwks},
@@ -31,7 +23,6 @@ use crate::{
     tokens::viewers,
 };
 
-const FOLDER: &str = "LARDER_KILL_FOLDER";
 const PLAYERS: usize = 6;
 const OPINIONS: [&str; 3] = ["LIKE", "DISLIKE", "NONE"];
 const POSITION: &str = "/videos/film/last-watched-timestamp";
@@ -45,45 +36,20 @@ fn killed_config(dir: &Path) -> Config {
     }
 }
 
-/// A control in a process of its own.
-struct Served {
-    child: Child,
-    addr: SocketAddr,
-}
-
-impl Served {
-    fn start(folder: &Path) -> Self {
-        let mut child = Command::new(env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "--nocapture", "killed::serves_until_it_is_killed"])
-            .env(FOLDER, folder)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let addr = lines.filter_map(|line| line.split_once("listens on ")?.1.parse().ok()).next();
-        Self { child, addr: addr.expect("it says where it listens") }
-    }
-
-    fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.kill();
-    }
+/// A control in a process of its own, and where it listens.
+fn serve(folder: &Path) -> (Victim, SocketAddr) {
+    let mut served = Victim::start("killed::serves_until_it_is_killed", folder, 0);
+    let addr = served.find_map(|line| line.split_once("listens on ")?.1.parse().ok());
+    (served, addr.expect("it says where it listens"))
 }
 
 /// The process that is killed: run by the test below.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the other half of kill_9_of_a_control"]
 async fn serves_until_it_is_killed() {
-    let folder = PathBuf::from(env::var_os(FOLDER).expect("run by its other half"));
+    let (folder, _) = victim::orders();
     let control = Control::open(killed_config(&folder)).await.unwrap();
-    let mut out = std::io::stdout();
-    writeln!(out, "listens on {}", control.addr()).and_then(|()| out.flush()).unwrap();
+    victim::say(format_args!("listens on {}", control.addr()));
     control.run(CancellationToken::new()).await.unwrap();
 }
 
@@ -224,10 +190,7 @@ fn at(number: u64) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_of_a_control_costs_no_player_what_it_was_told_is_kept() {
-    let rounds: u64 = env::var("LARDER_KILL_ROUNDS").map_or(5, |rounds| rounds.parse().expect("a number of rounds"));
-    let seed: u64 = env::var("LARDER_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().expect("a seed"));
-    println!("LARDER_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
+    let (rounds, mut random) = victim::rounds(5);
     let dir = directory();
     let key = Key::eddsa("ed");
     std::fs::write(dir.path().join("viewers.jwks"), jwks(&[&key])).unwrap();
@@ -235,8 +198,7 @@ async fn kill_9_of_a_control_costs_no_player_what_it_was_told_is_kept() {
     let mut gone = Gone { token: key.token(&claims("gone")), sent: 0, forgotten: 0 };
 
     for round in 0..=rounds {
-        let mut served = Served::start(dir.path());
-        let addr = served.addr;
+        let (served, addr) = serve(dir.path());
         if round == 0 {
             let published = send(addr, with(Method::PUT, "/videos/film", OPERATOR, &title_of("film", 900))).await;
             assert_eq!(published.status, StatusCode::CREATED, "{published:?}");
@@ -256,8 +218,8 @@ async fn kill_9_of_a_control_costs_no_player_what_it_was_told_is_kept() {
         let forgetting = tokio::spawn(gone.write(addr));
         acknowledged.notified().await;
         // The instant is what is tested.
-        tokio::time::sleep(Duration::from_micros(random.random_range(0..150_000))).await;
-        served.kill();
+        tokio::time::sleep(victim::life(&mut random)).await;
+        drop(served);
         players = writing.join_all().await;
         gone = forgetting.await.unwrap();
     }

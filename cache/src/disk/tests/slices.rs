@@ -15,6 +15,7 @@ by_both_drivers! {
     verifying_finds_what_rotted_and_forgets_it
     a_device_that_is_gone_at_start_is_given_up_and_the_other_serves
     what_cannot_be_a_device_is_refused_in_words
+    a_device_that_is_cut_to_its_end_is_known_again
     another_caches_device_begins_anew
     what_does_not_fit_is_counted_by_reason
     a_purge_that_was_never_written_down_does_not_take_the_next_ones_number
@@ -245,6 +246,17 @@ async fn what_cannot_be_a_device_is_refused_in_words(io: IoChoice) {
     let mut rig = Rig::closed(io, &[8, 8]);
     rig.config.devices[1].path = rig.path(0);
     assert!(rig.open().await.is_err_and(|error| error.to_string().contains("twice")));
+}
+
+async fn a_device_that_is_cut_to_its_end_is_known_again(io: IoChoice) {
+    let mut rig = Rig::closed(io, &[8]);
+    for bytes in [Cut::bytes_min(SEGMENT) + 1, Cut::bytes_min(SEGMENT) + SEGMENT / 2] {
+        rig.config.devices[0].bytes = Some(bytes);
+        rig.open().await.expect("opens");
+        rig.store("/a", ONE, false).await;
+        rig.restart().await;
+        assert!(rig.has("/a", 0, ONE).await, "{bytes}");
+    }
 }
 
 async fn another_caches_device_begins_anew(io: IoChoice) {
