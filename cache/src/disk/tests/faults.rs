@@ -114,7 +114,7 @@ async fn a_device_that_fails_in_any_way_is_given_up_and_costs_its_content_only()
         (Fault::Lies, "were not what had been written"),
     ] {
         let mut rig = Rig::closed(IoChoice::Auto, &[16, 16, 16]);
-        rig.config.device_timeout = Duration::from_millis(if fault == Fault::Hangs { 200 } else { 60_000 });
+        rig.config.device_timeout = Duration::from_millis(if fault == Fault::Hangs { 5000 } else { 60_000 });
         let failing = Failing::stands_in(&rig, 1);
         rig.open().await.expect("opens");
         let keys: Vec<String> = (0..60).map(|n| format!("/{n}")).collect();
