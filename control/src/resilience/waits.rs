@@ -37,7 +37,9 @@ mod tests {
     fn the_shortest_wait_counts_and_only_once() {
         let waits = Waits::default();
         assert_eq!(waits.take_shortest(), Duration::ZERO);
-        [30, 10, 20].map(Duration::from_millis).map(|wait| waits.add(wait));
+        for ms in [30, 10, 20] {
+            waits.add(Duration::from_millis(ms));
+        }
         assert_eq!(waits.take_shortest(), Duration::from_millis(10));
         assert_eq!(waits.take_shortest(), Duration::ZERO);
     }
