@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{Report, Size, process_cpu_time};
 
-/// Players that write at the same time: enough that a sync, which takes milliseconds, is shared by many.
-const CONNECTIONS: usize = 512;
+/// Players that write at the same time.
+const CONNECTIONS: usize = 256;
 /// What is asked for in the open loop: writes, and reads beside them.
 const WRITES_PER_SECOND: u64 = 20_000;
 const READS_PER_SECOND: u64 = 500;
