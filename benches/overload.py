@@ -36,7 +36,7 @@ def main(source, target):
         above.plot(*zip(*shares[priority]), label=priority, linewidth=width, marker="o", markersize=4)
         below.plot(*zip(*slowest[priority]), label=priority, linewidth=width, marker="o", markersize=4)
     above.set_ylabel("answered well, %")
-    above.legend(loc="lower left")
+    above.legend(loc="center right")
     above.set_title("What control answers while more and more is asked for")
     below.set_ylabel("99 % of all answers within, ms")
     below.set_yscale("log")
