@@ -11,6 +11,7 @@ mod client;
 mod overload;
 mod playback;
 mod resume;
+mod rounds;
 mod search;
 mod stage;
 

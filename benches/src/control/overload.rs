@@ -13,7 +13,8 @@ use futures_util::future::join_all;
 
 use super::{
     client::{Load, Outcome, drive},
-    resume::{median, rfc3339},
+    resume::rfc3339,
+    rounds::median,
     search,
     stage::{DURATION_MS, Stage, now_ms},
 };

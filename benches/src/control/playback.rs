@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     client::{Connection, Load, drive},
-    resume::median,
+    rounds::Rounds,
     stage::{Active, Stage},
 };
 use crate::{Report, Size, instance::EDGE, process_cpu_time};
@@ -35,23 +35,23 @@ pub(super) async fn measure(report: &mut Report, stage: &Stage) {
     };
     let (requests, mut asked) = (report.size().of(100, PER_SECOND * 5), 0);
     for (name, per_second) in [("", None), (" at 2,000/s", Some(PER_SECOND))] {
-        let (mut rates, mut medians, mut slowest, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut rounds = Rounds::default();
         for _ in 0..report.size().of(1, ROUNDS as u64) {
             let cpu = process_cpu_time();
             let load = Load { connections: CONNECTIONS, requests, per_second: per_second.filter(|_| full) };
             let outcome = drive(stage.addr, load, request, look).await;
             assert_eq!(outcome.statuses, [200], "every start is answered");
             asked += requests;
-            cpus.push((process_cpu_time() - cpu).as_secs_f64() * 1e6 / requests as f64);
-            rates.push(outcome.per_second());
-            medians.push(outcome.percentile_ms(50.0) * 1e3);
-            slowest.push(outcome.percentile_ms(99.0) * 1e3);
+            rounds.add(&outcome, process_cpu_time() - cpu);
         }
         if full {
-            report.figure(format!("playback{name}, {CONNECTIONS} connections"), median(rates), "/s");
-            report.figure(format!("playback{name}, from due to answered, median"), median(medians), "µs");
-            report.figure(format!("playback{name}, 99 %"), median(slowest), "µs");
-            report.figure(format!("playback{name}, CPU of control and client, which reads the JSON"), median(cpus), "µs");
+            let names = [
+                format!("playback{name}, {CONNECTIONS} connections"),
+                format!("playback{name}, from due to answered, median"),
+                format!("playback{name}, 99 %"),
+                format!("playback{name}, CPU of control and client, which reads the JSON"),
+            ];
+            rounds.tell(report, names);
         }
     }
     report.expect("answers with all edges and where the viewer stopped", whole.get(), asked);

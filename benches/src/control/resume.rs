@@ -7,6 +7,7 @@ use std::cell::RefCell;
 
 use super::{
     client::{Load, Outcome, drive},
+    rounds::{Rounds, median},
     stage::{DURATION_MS, Stage, now_ms},
 };
 use crate::{Report, Size, process_cpu_time};
@@ -75,20 +76,20 @@ impl Writer<'_> {
 async fn closed_or_open(report: &mut Report, writer: &Writer<'_>, name: &str, per_second: Option<u64>) {
     let requests = per_second.unwrap_or(WRITES_PER_SECOND) * 5;
     let load = Load { connections: CONNECTIONS, requests, per_second };
-    let (mut rates, mut medians, mut slowest, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut rounds = Rounds::default();
     for round in 0..ROUNDS as u64 {
         let cpu = process_cpu_time();
         let outcome = writer.write(load, round * requests).await;
-        cpus.push((process_cpu_time() - cpu).as_secs_f64() * 1e6 / requests as f64);
         assert_eq!(outcome.statuses, [204], "every write is kept");
-        rates.push(outcome.per_second());
-        medians.push(outcome.percentile_ms(50.0) * 1e3);
-        slowest.push(outcome.percentile_ms(99.0) * 1e3);
+        rounds.add(&outcome, process_cpu_time() - cpu);
     }
-    report.figure(format!("resume writes acknowledged{name}, {CONNECTIONS} connections"), median(rates), "/s");
-    report.figure(format!("resume write{name}, from due to acknowledged, median"), median(medians), "µs");
-    report.figure(format!("resume write{name}, 99 %"), median(slowest), "µs");
-    report.figure(format!("resume write{name}, CPU of control and client"), median(cpus), "µs");
+    let names = [
+        format!("resume writes acknowledged{name}, {CONNECTIONS} connections"),
+        format!("resume write{name}, from due to acknowledged, median"),
+        format!("resume write{name}, 99 %"),
+        format!("resume write{name}, CPU of control and client"),
+    ];
+    rounds.tell(report, names);
 }
 
 /// What the sockets, HTTP and the client take.
@@ -193,11 +194,6 @@ async fn lists(report: &mut Report, stage: &Stage) {
         }
     }
     report.expect("titles", stage.titles.len() as u64, report.size().of(50, 10_000));
-}
-
-pub(super) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// A time of these years, as RFC 3339 has it.

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::{
     client::{Load, drive},
-    resume::median,
+    rounds::Rounds,
     stage::Stage,
 };
 use crate::{Report, Size, process_cpu_time};
@@ -21,23 +21,23 @@ pub(super) async fn measure(report: &mut Report, stage: &Stage) {
     let look = |_, body: &[u8]| whole.set(whole.get() + u64::from(!is_cut(body)));
     let (requests, mut asked) = (report.size().of(20, PER_SECOND * 5), 0);
     for (name, per_second) in [("", None), (" at 500/s", Some(PER_SECOND))] {
-        let (mut rates, mut medians, mut slowest, mut cpus) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut rounds = Rounds::default();
         for _ in 0..report.size().of(1, ROUNDS as u64) {
             let cpu = process_cpu_time();
             let load = Load { connections: CONNECTIONS, requests, per_second: per_second.filter(|_| full) };
             let outcome = drive(stage.addr, load, request, look).await;
             assert_eq!(outcome.statuses, [200], "every search is answered");
             asked += requests;
-            cpus.push((process_cpu_time() - cpu).as_secs_f64() * 1e6 / requests as f64);
-            rates.push(outcome.per_second());
-            medians.push(outcome.percentile_ms(50.0) * 1e3);
-            slowest.push(outcome.percentile_ms(99.0) * 1e3);
+            rounds.add(&outcome, process_cpu_time() - cpu);
         }
         if full {
-            report.figure(format!("search{name}, one typing error each, {CONNECTIONS} connections"), median(rates), "/s");
-            report.figure(format!("search{name}, from due to answered, median"), median(medians), "µs");
-            report.figure(format!("search{name}, 99 %"), median(slowest), "µs");
-            report.figure(format!("search{name}, CPU of control and client"), median(cpus), "µs");
+            let names = [
+                format!("search{name}, one typing error each, {CONNECTIONS} connections"),
+                format!("search{name}, from due to answered, median"),
+                format!("search{name}, 99 %"),
+                format!("search{name}, CPU of control and client"),
+            ];
+            rounds.tell(report, names);
         }
     }
     report.expect("searches that were not cut short", whole.get(), asked);
