@@ -266,10 +266,12 @@ impl<'a> Checked<'a> {
             (Some(_), None) => {
                 fault(Reason::NotAllowed, "/user", "a viewer is known by his token; only a relay says whose an event is")
             }
-            (Some(Text(id)), Some(_)) if users.known.contains_key(&**id) => Ok(Some(users.of(id))),
-            (Some(id), Some(is_viewer)) => match word(Some(id), "/user", USER_BYTES_MAX)? {
-                id if is_viewer(id) => Ok(Some(users.of(id))),
-                _ => fault(Reason::BadValue, "/user", "no viewer is named so: take what control calls her when she asks it"),
+            (Some(id), Some(is_viewer)) => match users.known.get(&*id.0) {
+                Some(user) => Ok(Some(*user)),
+                None => match word(Some(id), "/user", USER_BYTES_MAX)? {
+                    id if is_viewer(id) => Ok(Some(users.of(id))),
+                    _ => fault(Reason::BadValue, "/user", "no viewer is named so: take what control calls her when she asks it"),
+                },
             },
         }
     }
