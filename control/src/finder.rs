@@ -498,6 +498,8 @@ enum Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
+
     use search::{Filters, Sort};
     use tokio::time::{sleep, timeout};
     use wire::title::Title;
@@ -592,7 +594,14 @@ mod tests {
         let all = u32::try_from(finder.running.available_permits()).unwrap();
         let held = Arc::clone(&finder.running).acquire_many_owned(all).await.unwrap();
         assert!(matches!(finder.search(query("night")).await, Err(NotFound::Busy)));
+        let places = all as usize + WAITING_MAX;
+        let mut crowd: Vec<_> =
+            (0..places).map(|_| Box::pin(finder.guard.call(std::future::pending::<Result<(), SearchFault>>()))).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(crowd.iter_mut().all(|waiting| waiting.as_mut().poll(&mut context).is_pending()));
         drop(held);
+        assert!(matches!(finder.search(query("night")).await, Err(NotFound::Busy)), "one more does not even wait");
+        drop(crowd);
         assert!(finder.search(query("night")).await.is_ok());
     }
 

@@ -293,6 +293,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn playback_is_shed_slowly_and_only_once_all_else_is() {
+        let late = |pressure: Pressure| pressure.after(Duration::ZERO, 100 * WANTED, WANTED);
+        let mut pressure = Pressure::default();
+        while pressure.sheds(Priority::Resume) < 1.0 {
+            pressure = late(pressure);
+            assert_eq!(pressure.sheds(Priority::Playback), 0.0, "{pressure:?}");
+        }
+        // A second, and then as long as it may take.
+        let second = (0..20).fold(pressure, |pressure, _| late(pressure));
+        assert!((0.2..0.3).contains(&second.sheds(Priority::Playback)), "{second:?}");
+        assert_eq!((0..80).fold(second, |pressure, _| late(pressure)), Pressure(1.0));
+    }
+
     /// Requests that need more time than there is: the pressure settles where as much is shed as must be.
     #[test]
     fn pressure_rises_until_the_queue_stops_growing_and_falls_when_it_is_over() {
