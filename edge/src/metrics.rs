@@ -204,6 +204,17 @@ impl Gauges {
             "Connections and requests that ended for what clients did or a limit says.",
             ["reason"],
             failures.into_iter().map(|(reason, count)| ([reason], count.value())),
+        )?;
+        let udp = [
+            ("send", &protocols.sends_failed),
+            ("receive", &protocols.receives_failed),
+            ("segmentation", &protocols.segmentation_refused),
+        ];
+        page.counters(
+            "larder_edge_udp_failures_total",
+            "Calls for datagrams of HTTP/3 that the system failed; \"segmentation\": workers that send datagrams one by one from then on.",
+            ["call"],
+            udp.into_iter().map(|(call, count)| ([call], count.value())),
         )
     }
 

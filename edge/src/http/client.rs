@@ -30,7 +30,7 @@ enum Sender {
     Http1(Arc<Mutex<http1::SendRequest<Empty<Bytes>>>>),
     Http2(http2::SendRequest<Empty<Bytes>>),
     /// Locked for as long as it is cloned: the futures in it are not to be shared between threads.
-    Http3(parking_lot::Mutex<::h3::client::SendRequest<h3::Opener, Bytes>>),
+    Http3(parking_lot::Mutex<::h3::client::SendRequest<h3::Opener<h3::Quinn>, Bytes>>),
 }
 
 /// Why there is no answer, or no more of it.
@@ -131,7 +131,7 @@ impl Connection {
         config.transport_config(Arc::new(transport));
         let connecting = endpoint.connect_with(config, addr, server_name).map_err(|error| failed(error.to_string()))?;
         let quinn = connecting.await.map_err(|error| failed(error.to_string()))?;
-        let transport = h3::Connection::new(quinn, h3::ReadLimits::NONE);
+        let transport = h3::Connection::new(h3::Quinn::new(quinn), h3::ReadLimits::NONE);
         let (mut connection, sender) =
             ::h3::client::builder().send_grease(false).build(transport).await.map_err(|error| failed(error.to_string()))?;
         let driver = tokio::spawn(async move {
@@ -192,7 +192,7 @@ pub struct ClientBody(Receiver);
 
 enum Receiver {
     Tcp(hyper::body::Incoming),
-    Quic(Box<::h3::client::RequestStream<h3::BidiStream, Bytes>>),
+    Quic(Box<::h3::client::RequestStream<h3::BidiStream<h3::Quinn>, Bytes>>),
 }
 
 impl ClientBody {

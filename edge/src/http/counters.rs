@@ -31,6 +31,12 @@ pub struct Counters {
     pub floods: Count,
     /// Accepts that failed (too many open files, mostly).
     pub accepts_failed: Count,
+    /// Workers whose batches of datagrams the system refused, so that they send them one by one.
+    pub segmentation_refused: Count,
+    /// Sends over UDP that failed (no route, mostly); what they held is sent again.
+    pub sends_failed: Count,
+    /// Receives over UDP that failed.
+    pub receives_failed: Count,
 }
 
 /// Counters of one protocol.

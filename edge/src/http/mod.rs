@@ -10,6 +10,7 @@ mod clock;
 mod counters;
 pub mod h3;
 mod limits;
+pub mod quic;
 mod server;
 mod tcp;
 

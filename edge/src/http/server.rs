@@ -9,11 +9,11 @@ use std::{
 };
 
 use ::http::{HeaderValue, Method, StatusCode, header};
-use quinn::{EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn_proto::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Body, Counters, Handler, Limits, Protocol, Request, Response, h3, tcp};
+use super::{Body, Counters, Handler, Limits, Protocol, Request, Response, h3, quic, tcp};
 use crate::{
     listener::{Route, Sockets, Worker},
     tls::Tls,
@@ -26,6 +26,16 @@ const QUIC_SEND_WINDOW_BYTES: u64 = 32 << 20;
 const QUIC_RECEIVE_WINDOW_BYTES: u32 = 256 << 10;
 /// Streams that a client may open beside its requests: control and the two of QPACK, and some to spare (RFC 9114 §6.2).
 const QUIC_UNI_STREAMS_MAX: u32 = 8;
+/// Clients of a worker that have said their first word and that it has not yet taken or refused, which it does as fast as it can. The
+/// first words of more are not heard; clients repeat them.
+const QUIC_INCOMING_MAX: usize = 4096;
+/// What such a client may have sent besides: the rest of a ClientHello, which is a few kilobytes.
+const QUIC_INCOMING_BUFFER_BYTES: u64 = 64 << 10;
+/// The same of all such clients of a worker.
+const QUIC_INCOMING_BUFFERS_BYTES: u64 = 16 << 20;
+/// Polls of tasks after which a busy worker asks the system for news of its sockets. One turn of the QUIC driver may take half a
+/// millisecond, and clients of TCP wait for it.
+const POLLS_PER_EVENT_CHECK: u32 = 16;
 /// The pause after an accept that failed, so that a process without file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long the other side may take to agree that a connection ends.
@@ -68,7 +78,8 @@ impl Server {
         let shared = Arc::new(Shared { handler, tls, limits, counters, drain, alt_svc });
         let mut workers = Vec::new();
         for (number, worker) in sockets.into_workers().into_iter().enumerate() {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().event_interval(POLLS_PER_EVENT_CHECK).build()?;
             let (shared, quic, (done, ended)) = (shared.clone(), quic.clone(), oneshot::channel());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 shared.counters.serves();
@@ -122,9 +133,9 @@ fn framed(method: &Method, response: Response) -> Response {
     Response::from_parts(head, if bodiless { Body::empty() } else { body })
 }
 
-async fn work<H: Handler>(worker: Worker, quic: quinn::ServerConfig, shared: Arc<Shared<H>>) -> io::Result<()> {
+async fn work<H: Handler>(worker: Worker, config: ServerConfig, shared: Arc<Shared<H>>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(worker.tcp)?;
-    let endpoint = endpoint(worker.udp, worker.route, quic)?;
+    let endpoint = endpoint(worker.udp, worker.route, config, shared.counters.clone())?;
     let connections = TaskTracker::new();
     loop {
         tokio::select! {
@@ -144,7 +155,7 @@ async fn work<H: Handler>(worker: Worker, quic: quinn::ServerConfig, shared: Arc
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) if must_show_its_address(&incoming, &shared) => {
                     shared.counters.retries.up();
-                    incoming.retry().expect("a client that has not shown its address may be asked to");
+                    incoming.retry();
                 }
                 Some(incoming) => match Place::take(&shared, Protocol::Http3) {
                     Some(place) => drop(connections.spawn(h3::serve(incoming, place))),
@@ -172,7 +183,7 @@ async fn work<H: Handler>(worker: Worker, quic: quinn::ServerConfig, shared: Arc
     Ok(())
 }
 
-async fn refuse_all(endpoint: &quinn::Endpoint) {
+async fn refuse_all(endpoint: &quic::Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         incoming.refuse();
     }
@@ -180,7 +191,7 @@ async fn refuse_all(endpoint: &quinn::Endpoint) {
 
 /// Anybody can send first packets in others' names and so take all places without ever being seen. Once half of them are taken, a client
 /// must show that it receives what is sent to its address (RFC 9000 §8.1.2), which costs it a round trip.
-fn must_show_its_address<H>(incoming: &quinn::Incoming, shared: &Shared<H>) -> bool {
+fn must_show_its_address<H>(incoming: &quic::Incoming, shared: &Shared<H>) -> bool {
     !incoming.remote_address_validated() && shared.counters.open() > shared.limits.connections_max / 2
 }
 
@@ -190,7 +201,7 @@ pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
 }
 
 /// One for all workers, so that they share the key of the tokens by which clients show their addresses.
-fn quic_config(tls: &Tls, limits: &Limits) -> quinn::ServerConfig {
+fn quic_config(tls: &Tls, limits: &Limits) -> ServerConfig {
     let mut transport = TransportConfig::default();
     transport
         .send_window(QUIC_SEND_WINDOW_BYTES)
@@ -200,15 +211,19 @@ fn quic_config(tls: &Tls, limits: &Limits) -> quinn::ServerConfig {
         .max_concurrent_uni_streams(QUIC_UNI_STREAMS_MAX.into())
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into())));
-    let mut config = quinn::ServerConfig::with_crypto(tls.quic());
-    config.transport_config(Arc::new(transport));
+    let mut config = ServerConfig::with_crypto(tls.quic());
+    config
+        .transport_config(Arc::new(transport))
+        .max_incoming(QUIC_INCOMING_MAX)
+        .incoming_buffer_size(QUIC_INCOMING_BUFFER_BYTES)
+        .incoming_buffer_size_total(QUIC_INCOMING_BUFFERS_BYTES);
     config
 }
 
-fn endpoint(udp: UdpSocket, route: Route, config: quinn::ServerConfig) -> io::Result<quinn::Endpoint> {
+fn endpoint(udp: UdpSocket, route: Route, config: ServerConfig, counters: Arc<Counters>) -> io::Result<quic::Endpoint> {
     let mut own = EndpointConfig::default();
     own.cid_generator(move || Box::new(route));
-    quinn::Endpoint::new(own, Some(config), udp, Arc::new(quinn::TokioRuntime))
+    quic::Endpoint::new(udp, own, config, true, counters)
 }
 
 /// A connection's place among [`Limits::connections_max`], given back on drop.

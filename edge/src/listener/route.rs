@@ -6,7 +6,7 @@
 use std::{io, net::UdpSocket, os::fd::AsRawFd};
 
 use aws_lc_rs::rand;
-use quinn::{ConnectionId, ConnectionIdGenerator};
+use quinn_proto::{ConnectionId, ConnectionIdGenerator};
 
 /// Long enough not to be guessed or hit by chance.
 const CONNECTION_ID_BYTES: usize = 8;

@@ -134,7 +134,7 @@ async fn a_quic_client_that_changes_its_address_is_found_again() {
     // Without steering each has one chance in two to come to the wrong worker.
     for _ in 0..8 {
         let (endpoint, quinn) = server.raw_quic().await;
-        let transport = edge::http::h3::Connection::new(quinn, edge::http::h3::ReadLimits::NONE);
+        let transport = edge::http::h3::Connection::new(edge::http::h3::Quinn::new(quinn), edge::http::h3::ReadLimits::NONE);
         let (_connection, mut sender) = h3::client::new(transport).await.expect("HTTP/3");
         for rebind in [false, true] {
             if rebind {

@@ -1,8 +1,10 @@
-//! HTTP/3: QUIC by quinn, frames and QPACK by h3, bodies past h3.
+//! HTTP/3: QUIC by [`quic`], frames and QPACK by h3, bodies past h3.
 //!
-//! An answer is a HEADERS frame by h3, then one DATA frame whose payload goes to quinn as the `Bytes` that the cache holds (RFC 9114 §4.1).
+//! An answer is a HEADERS frame by h3, then one DATA frame whose payload goes to QUIC as the `Bytes` that the cache holds (RFC 9114 §4.1).
 //! A client that resets or stops the stream ends the body at once, also while it waits for bytes.
 
+mod over_quic;
+mod over_quinn;
 mod transport;
 
 use std::{
@@ -18,16 +20,19 @@ use h3::{
     error::{Code, StreamError},
     server::RequestResolver,
 };
-use quinn::{Incoming, VarInt};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-pub use transport::{BidiStream, Bodies, Connection, Opener, ReadLimits, RecvStream, SendStream, TooMuch};
+pub use over_quinn::Quinn;
+pub use transport::{
+    BidiStream, Bodies, Connection, Halves, Opener, ReadLimits, Receiver, RecvStream, SendStream, Sender, TooMuch, Transport,
+};
 
 use super::{
     Handler, Protocol, Request,
     activity::Activity,
     body::Body,
+    quic::{self, Incoming, VarInt},
     server::{Place, Shared, canonical},
 };
 
@@ -43,23 +48,23 @@ const CONTROL_BYTES_MAX: u64 = 1 << 20;
 /// Requests of a connection that may end before their head does, or have one that makes no sense.
 const SPOILT_MAX: u32 = 100;
 
-type ServerConnection = h3::server::Connection<Connection, Bytes>;
+type ServerConnection = h3::server::Connection<Connection<quic::Connection>, Bytes>;
 
 /// Serves one incoming connection to its end.
 pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
     let shared = place.shared().clone();
     let (limits, counters) = (&shared.limits, &shared.counters);
     let handshake = async {
-        let quinn = incoming.await.map_err(|error| tracing::debug!(%error, "QUIC handshake failed"))?;
+        let quic = incoming.accept().await.map_err(|error| tracing::debug!(%error, "QUIC handshake failed"))?;
         let reads = ReadLimits { request_bytes_max: limits.head_buffer_bytes().into(), control_bytes_max: CONTROL_BYTES_MAX };
-        let transport = Connection::new(quinn.clone(), reads);
+        let transport = Connection::new(quic.clone(), reads);
         let bodies = transport.bodies();
         let mut builder = h3::server::builder();
         builder.max_field_section_size(limits.head_buffer_bytes().into()).send_grease(false);
         let connection = builder.build(transport).await.map_err(|error| tracing::debug!(%error, "HTTP/3 did not start"))?;
-        Ok::<_, ()>((quinn, bodies, connection))
+        Ok::<_, ()>((quic, bodies, connection))
     };
-    let (quinn, bodies, connection) = tokio::select! {
+    let (quic, bodies, connection) = tokio::select! {
         shaken = timeout(limits.header_timeout, handshake) => match shaken {
             Ok(Ok(shaken)) => shaken,
             Ok(Err(())) => return counters.handshakes_failed.up(),
@@ -68,16 +73,16 @@ pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
         () = shared.drain.cancelled() => return,
     };
     place.speaks(Protocol::Http3);
-    let client = Arc::new(Client { shared: shared.clone(), quinn, bodies, activity: Activity::new(), spoilt: AtomicU32::new(0) });
+    let client = Arc::new(Client { shared: shared.clone(), quic, bodies, activity: Activity::new(), spoilt: AtomicU32::new(0) });
     client.serve(connection).await;
-    client.quinn.close(NO_ERROR, b"");
+    client.quic.close(NO_ERROR, b"");
 }
 
 /// A connected client.
 struct Client<H> {
     shared: Arc<Shared<H>>,
-    quinn: quinn::Connection,
-    bodies: Bodies,
+    quic: quic::Connection,
+    bodies: Bodies<quic::SendStream>,
     activity: Arc<Activity>,
     /// Requests that had no sound head.
     spoilt: AtomicU32,
@@ -106,14 +111,14 @@ impl<H: Handler> Client<H> {
                 Ok(None) => return,
                 Err(error) if error.is_h3_no_error() => return,
                 Err(error) => {
-                    return tracing::debug!(peer = %self.quinn.remote_address(), %error, "connection ended with an error");
+                    return tracing::debug!(peer = %self.quic.remote_address(), %error, "connection ended with an error");
                 }
             }
         }
     }
 
     /// Answers one request. What it returns early from has reset the stream, or was reset by the client.
-    async fn answer(self: Arc<Self>, resolver: RequestResolver<Connection, Bytes>) {
+    async fn answer(self: Arc<Self>, resolver: RequestResolver<Connection<quic::Connection>, Bytes>) {
         let _underway = self.activity.request();
         let limits = &self.shared.limits;
         let (request, mut stream) = match timeout(limits.header_timeout, resolver.resolve_request()).await {
@@ -122,7 +127,7 @@ impl<H: Handler> Client<H> {
             Err(_) => return self.shared.counters.timed_out.up(),
         };
         let id = stream.id();
-        let Some(stopped) = self.bodies.stopped(id) else { return };
+        let Some(stopped) = self.bodies.look(id, quic::SendStream::stopped) else { return };
         let mut stopped = std::pin::pin!(stopped);
         let (head, ()) = request.into_parts();
         let request = Request {
@@ -131,7 +136,7 @@ impl<H: Handler> Client<H> {
             method: head.method,
             headers: head.headers,
             protocol: Protocol::Http3,
-            peer: canonical(self.quinn.remote_address()),
+            peer: canonical(self.quic.remote_address()),
         };
         let response = tokio::select! {
             response = self.shared.answer(request) => response,
@@ -153,16 +158,15 @@ impl<H: Handler> Client<H> {
         };
         match sent {
             Ok(()) => {
-                // Fails only when the client stopped the stream, which ends it as well.
-                let _ = send.finish();
+                send.finish();
                 drop(body);
                 // The connection must not be closed before the client has it all.
                 let _ = timeout(limits.write_stall_max, stopped).await;
             }
-            Err(Broken::Source) => drop(send.reset(INTERNAL_ERROR)),
+            Err(Broken::Source) => send.reset(INTERNAL_ERROR),
             Err(Broken::Stalled) => {
                 self.shared.counters.stalled.up();
-                drop(send.reset(INTERNAL_ERROR));
+                send.reset(INTERNAL_ERROR);
             }
             Err(Broken::Gone) => (),
         }
@@ -181,7 +185,7 @@ impl<H: Handler> Client<H> {
         }
         if self.spoilt.fetch_add(1, Ordering::Relaxed) == SPOILT_MAX {
             self.shared.counters.floods.up();
-            self.quinn.close(EXCESSIVE_LOAD, b"too many requests without a head");
+            self.quic.close(EXCESSIVE_LOAD, b"too many requests without a head");
         }
     }
 }
@@ -193,7 +197,7 @@ enum Broken {
     Gone,
 }
 
-async fn send_body(send: &mut quinn::SendStream, body: &mut Body, stall_max: Duration) -> Result<(), Broken> {
+async fn send_body(send: &mut quic::SendStream, body: &mut Body, stall_max: Duration) -> Result<(), Broken> {
     let mut frame = Some(data_frame_head(body.bytes_left()));
     while let Some(chunk) = body.chunk().await {
         let chunk = chunk.map_err(|error| {

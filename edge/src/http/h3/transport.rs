@@ -1,24 +1,68 @@
-//! h3's view of a QUIC connection, over quinn, for servers and clients.
+//! h3's view of a QUIC connection, for servers (over [`quic`](crate::http::quic)) and clients (over quinn).
 //!
 //! h3 does the protocol's bookkeeping (SETTINGS, HEADERS, GOAWAY); bodies do not go through it. The sending half of a request stream can be
-//! taken out with [`Bodies::take`] once the HEADERS frame is written, and then `Bytes` go to quinn as they are. Where h3's own
-//! adapter keeps a quinn future across polls, this one keeps nothing, so dropping a send half-way harms nobody.
+//! taken out with [`Bodies::take`] once the HEADERS frame is written, and then `Bytes` go to QUIC as they are. Where h3's own
+//! adapter keeps a future across polls, this one keeps nothing, so dropping a send half-way harms nobody.
 
 use std::{
     collections::HashMap,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
-use futures_util::{StreamExt, future::BoxFuture, stream::BoxStream};
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use parking_lot::Mutex;
-use quinn::{ReadError, VarInt, WriteError};
+use quinn_proto::{ConnectionError, VarInt};
 
 /// The most bytes taken from a stream at once.
 const READ_BYTES_MAX: u64 = 256 << 10;
+
+/// What this wants of a QUIC connection.
+pub trait Transport: Send + Sized {
+    /// A sending half.
+    type Sender: Sender;
+    /// A receiving half.
+    type Receiver: Receiver;
+
+    /// Another handle of the same connection.
+    fn again(&self) -> Self;
+    /// The next stream in both directions that the other side opens.
+    fn poll_accept_bi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Halves<Self>, ConnectionError>>;
+    /// The next stream in one direction that the other side opens.
+    fn poll_accept_uni(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::Receiver, ConnectionError>>;
+    /// Opens a stream in both directions.
+    fn poll_open_bi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Halves<Self>, ConnectionError>>;
+    /// Opens a stream in one direction.
+    fn poll_open_uni(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::Sender, ConnectionError>>;
+    /// Closes the connection at once.
+    fn close(&self, code: VarInt, reason: &[u8]);
+}
+
+/// Both halves of a stream.
+pub type Halves<T> = (<T as Transport>::Sender, <T as Transport>::Receiver);
+
+/// What this wants of a sending half.
+pub trait Sender: Send {
+    /// Its number.
+    fn id(&self) -> quinn_proto::StreamId;
+    /// Writes at least a byte, by copy.
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, StreamErrorIncoming>>;
+    /// Nothing more will be written.
+    fn finish(&mut self);
+    /// Gives up.
+    fn reset(&mut self, code: VarInt);
+}
+
+/// What this wants of a receiving half.
+pub trait Receiver: Send {
+    /// Its number.
+    fn id(&self) -> quinn_proto::StreamId;
+    /// The next bytes; `None` after the last.
+    fn poll_read(&mut self, cx: &mut Context<'_>, bytes_max: usize) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>>;
+    /// Wants no more.
+    fn stop(&mut self, code: VarInt);
+}
 
 /// How much h3 may read of a stream that the other side opened. It keeps all of a frame other than DATA until the frame is whole, however
 /// long the other side says that it is.
@@ -41,57 +85,51 @@ impl ReadLimits {
 pub struct TooMuch;
 
 /// A QUIC connection as h3 wants it.
-pub struct Connection {
-    quinn: quinn::Connection,
-    bidi: BoxStream<'static, Result<(quinn::SendStream, quinn::RecvStream), quinn::ConnectionError>>,
-    uni: BoxStream<'static, Result<quinn::RecvStream, quinn::ConnectionError>>,
-    opener: Opener,
+pub struct Connection<T: Transport> {
+    opener: Opener<T>,
     limits: ReadLimits,
 }
 
-impl Connection {
+impl<T: Transport> Connection<T> {
     /// Takes an established connection.
-    pub fn new(quinn: quinn::Connection, limits: ReadLimits) -> Self {
-        let bidi = futures_util::stream::unfold(quinn.clone(), async |quinn| Some((quinn.accept_bi().await, quinn)));
-        let uni = futures_util::stream::unfold(quinn.clone(), async |quinn| Some((quinn.accept_uni().await, quinn)));
-        let opener = Opener { quinn: quinn.clone(), bodies: Bodies::default(), bidi: None, uni: None };
-        Self { quinn, bidi: Box::pin(bidi), uni: Box::pin(uni), opener, limits }
+    pub fn new(transport: T, limits: ReadLimits) -> Self {
+        Self { opener: Opener { transport, bodies: Bodies::default() }, limits }
     }
 
     /// The sending halves of its request streams.
-    pub fn bodies(&self) -> Bodies {
+    pub fn bodies(&self) -> Bodies<T::Sender> {
         self.opener.bodies.clone()
     }
 }
 
-impl quic::Connection<Bytes> for Connection {
-    type RecvStream = RecvStream;
-    type OpenStreams = Opener;
+impl<T: Transport> quic::Connection<Bytes> for Connection<T> {
+    type RecvStream = RecvStream<T::Receiver>;
+    type OpenStreams = Opener<T>;
 
-    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        let accepted = ready!(self.uni.poll_next_unpin(cx)).expect("the stream of streams does not end");
-        Poll::Ready(accepted.map(|quinn| RecvStream::new(quinn, self.limits.control_bytes_max)).map_err(connection_error))
+    fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
+        let accepted = ready!(self.opener.transport.poll_accept_uni(cx));
+        Poll::Ready(accepted.map(|half| RecvStream::new(half, self.limits.control_bytes_max)).map_err(connection_error))
     }
 
-    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
-        let accepted = ready!(self.bidi.poll_next_unpin(cx)).expect("the stream of streams does not end");
+    fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
+        let accepted = ready!(self.opener.transport.poll_accept_bi(cx));
         Poll::Ready(accepted.map(|halves| self.opener.bidi(halves, self.limits.request_bytes_max)).map_err(connection_error))
     }
 
-    fn opener(&self) -> Opener {
-        Opener { quinn: self.quinn.clone(), bodies: self.opener.bodies.clone(), bidi: None, uni: None }
+    fn opener(&self) -> Opener<T> {
+        self.opener.clone()
     }
 }
 
-impl quic::OpenStreams<Bytes> for Connection {
-    type BidiStream = BidiStream;
-    type SendStream = SendStream;
+impl<T: Transport> quic::OpenStreams<Bytes> for Connection<T> {
+    type BidiStream = BidiStream<T>;
+    type SendStream = SendStream<T::Sender>;
 
-    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
+    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
         self.opener.poll_open_bidi(cx)
     }
 
-    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
         self.opener.poll_open_send(cx)
     }
 
@@ -100,75 +138,65 @@ impl quic::OpenStreams<Bytes> for Connection {
     }
 }
 
-type Opening<T> = Option<BoxFuture<'static, Result<T, quinn::ConnectionError>>>;
-
 /// Opens streams of our own.
-pub struct Opener {
-    quinn: quinn::Connection,
-    bodies: Bodies,
-    bidi: Opening<(quinn::SendStream, quinn::RecvStream)>,
-    uni: Opening<quinn::SendStream>,
+pub struct Opener<T: Transport> {
+    transport: T,
+    bodies: Bodies<T::Sender>,
 }
 
-impl Opener {
-    fn bidi(&self, (send, recv): (quinn::SendStream, quinn::RecvStream), read_bytes_max: u64) -> BidiStream {
+impl<T: Transport> Opener<T> {
+    fn bidi(&self, (send, recv): Halves<T>, read_bytes_max: u64) -> BidiStream<T> {
         let id = send.id();
         let send = Arc::new(Mutex::new(Some(send)));
         self.bodies.0.lock().insert(id, send.clone());
         BidiStream {
-            send: SendStream { id, quinn: send, pending: None, bodies: Some(self.bodies.clone()) },
+            send: SendStream { id, half: send, pending: None, bodies: Some(self.bodies.clone()) },
             recv: RecvStream::new(recv, read_bytes_max),
         }
     }
 }
 
-impl Clone for Opener {
+impl<T: Transport> Clone for Opener<T> {
     fn clone(&self) -> Self {
-        Self { quinn: self.quinn.clone(), bodies: self.bodies.clone(), bidi: None, uni: None }
+        Self { transport: self.transport.again(), bodies: self.bodies.clone() }
     }
 }
 
-impl quic::OpenStreams<Bytes> for Opener {
-    type BidiStream = BidiStream;
-    type SendStream = SendStream;
+impl<T: Transport> quic::OpenStreams<Bytes> for Opener<T> {
+    type BidiStream = BidiStream<T>;
+    type SendStream = SendStream<T::Sender>;
 
-    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
-        let quinn = self.quinn.clone();
-        let opening = self.bidi.get_or_insert_with(|| Box::pin(async move { quinn.open_bi().await }));
-        let opened = ready!(opening.as_mut().poll(cx));
-        self.bidi = None;
+    fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
+        let opened = ready!(self.transport.poll_open_bi(cx));
         Poll::Ready(opened.map(|halves| self.bidi(halves, u64::MAX)).map_err(lost))
     }
 
-    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<SendStream, StreamErrorIncoming>> {
-        let quinn = self.quinn.clone();
-        let opening = self.uni.get_or_insert_with(|| Box::pin(async move { quinn.open_uni().await }));
-        let opened = ready!(opening.as_mut().poll(cx));
-        self.uni = None;
+    fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
+        let opened = ready!(self.transport.poll_open_uni(cx));
         Poll::Ready(opened.map(SendStream::uni).map_err(lost))
     }
 
     fn close(&mut self, code: h3::error::Code, reason: &[u8]) {
-        self.quinn.close(varint(code.value()), reason);
+        self.transport.close(varint(code.value()), reason);
     }
 }
 
 /// Both halves of a request stream.
-pub struct BidiStream {
-    send: SendStream,
-    recv: RecvStream,
+pub struct BidiStream<T: Transport> {
+    send: SendStream<T::Sender>,
+    recv: RecvStream<T::Receiver>,
 }
 
-impl quic::BidiStream<Bytes> for BidiStream {
-    type SendStream = SendStream;
-    type RecvStream = RecvStream;
+impl<T: Transport> quic::BidiStream<Bytes> for BidiStream<T> {
+    type SendStream = SendStream<T::Sender>;
+    type RecvStream = RecvStream<T::Receiver>;
 
-    fn split(self) -> (SendStream, RecvStream) {
+    fn split(self) -> (Self::SendStream, Self::RecvStream) {
         (self.send, self.recv)
     }
 }
 
-impl quic::RecvStream for BidiStream {
+impl<T: Transport> quic::RecvStream for BidiStream<T> {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
@@ -184,12 +212,12 @@ impl quic::RecvStream for BidiStream {
     }
 }
 
-impl quic::SendStream<Bytes> for BidiStream {
+impl<T: Transport> quic::SendStream<Bytes> for BidiStream<T> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         self.send.poll_ready(cx)
     }
 
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+    fn send_data<D: Into<WriteBuf<Bytes>>>(&mut self, data: D) -> Result<(), StreamErrorIncoming> {
         self.send.send_data(data)
     }
 
@@ -207,87 +235,87 @@ impl quic::SendStream<Bytes> for BidiStream {
 }
 
 /// A receiving half.
-pub struct RecvStream {
-    quinn: quinn::RecvStream,
+pub struct RecvStream<R> {
+    half: R,
     /// What may still be read.
     bytes_left: u64,
 }
 
-impl RecvStream {
-    fn new(quinn: quinn::RecvStream, bytes_max: u64) -> Self {
-        Self { quinn, bytes_left: bytes_max }
+impl<R: Receiver> RecvStream<R> {
+    fn new(half: R, bytes_max: u64) -> Self {
+        Self { half, bytes_left: bytes_max }
     }
 }
 
-impl quic::RecvStream for RecvStream {
+impl<R: Receiver> quic::RecvStream for RecvStream<R> {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
         if self.bytes_left == 0 {
             return Poll::Ready(Err(StreamErrorIncoming::Unknown(Box::new(TooMuch))));
         }
-        let bytes_max = self.bytes_left.min(READ_BYTES_MAX) as usize;
-        // quinn keeps no state in this future, so making it anew at each poll loses nothing.
-        let read = std::pin::pin!(self.quinn.read_chunk(bytes_max, true));
-        let chunk = ready!(read.poll(cx)).map_err(|error| match error {
-            ReadError::Reset(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-            ReadError::ConnectionLost(error) => lost(error),
-            other => StreamErrorIncoming::Unknown(Box::new(other)),
-        })?;
-        self.bytes_left -= chunk.as_ref().map_or(0, |chunk| chunk.bytes.len() as u64);
-        Poll::Ready(Ok(chunk.map(|chunk| chunk.bytes)))
+        let chunk = ready!(self.half.poll_read(cx, self.bytes_left.min(READ_BYTES_MAX) as usize))?;
+        self.bytes_left -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        Poll::Ready(Ok(chunk))
     }
 
     fn stop_sending(&mut self, error_code: u64) {
-        // Fails only when the stream is over already.
-        let _ = self.quinn.stop(varint(error_code));
+        self.half.stop(varint(error_code));
     }
 
     fn recv_id(&self) -> StreamId {
-        stream_id(self.quinn.id())
+        stream_id(self.half.id())
     }
 }
 
-type Shared = Arc<Mutex<Option<quinn::SendStream>>>;
+type Shared<S> = Arc<Mutex<Option<S>>>;
 
 /// The sending halves of a connection's request streams, for those who send bodies past h3.
-#[derive(Clone, Default)]
-pub struct Bodies(Arc<Mutex<HashMap<quinn::StreamId, Shared>>>);
+pub struct Bodies<S>(Arc<Mutex<HashMap<quinn_proto::StreamId, Shared<S>>>>);
 
-impl Bodies {
+impl<S> Bodies<S> {
     /// Takes the sending half of request stream `id` out of h3's hands. From then on h3 can neither write to it nor end it.
-    pub fn take(&self, id: StreamId) -> Option<quinn::SendStream> {
-        let id = quinn::StreamId::from(varint(id.into_inner()));
-        let shared = self.0.lock().remove(&id)?;
+    pub fn take(&self, id: StreamId) -> Option<S> {
+        let shared = self.0.lock().remove(&quic_id(id))?;
         shared.lock().take()
     }
 
-    /// Ends when the client has stopped request stream `id`, or has acknowledged all of it, or is gone.
-    pub fn stopped(&self, id: StreamId) -> Option<impl Future + Send + use<>> {
-        let id = quinn::StreamId::from(varint(id.into_inner()));
-        let shared = self.0.lock().get(&id)?.clone();
-        let stopped = shared.lock().as_ref()?.stopped();
-        Some(stopped)
+    /// What `look` says of the sending half of request stream `id`; `None` if it is not in h3's hands.
+    pub fn look<A>(&self, id: StreamId, look: impl FnOnce(&S) -> A) -> Option<A> {
+        let shared = self.0.lock().get(&quic_id(id))?.clone();
+        shared.lock().as_ref().map(look)
+    }
+}
+
+impl<S> Clone for Bodies<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S> Default for Bodies<S> {
+    fn default() -> Self {
+        Self(Arc::default())
     }
 }
 
 /// A sending half.
-pub struct SendStream {
-    id: quinn::StreamId,
+pub struct SendStream<S> {
+    id: quinn_proto::StreamId,
     /// `None` once its body is sent past h3.
-    quinn: Shared,
+    half: Shared<S>,
     pending: Option<WriteBuf<Bytes>>,
     /// Where the stream is listed, if it is a request stream.
-    bodies: Option<Bodies>,
+    bodies: Option<Bodies<S>>,
 }
 
-impl SendStream {
-    fn uni(quinn: quinn::SendStream) -> Self {
-        Self { id: quinn.id(), quinn: Arc::new(Mutex::new(Some(quinn))), pending: None, bodies: None }
+impl<S: Sender> SendStream<S> {
+    fn uni(half: S) -> Self {
+        Self { id: half.id(), half: Arc::new(Mutex::new(Some(half))), pending: None, bodies: None }
     }
 }
 
-impl Drop for SendStream {
+impl<S> Drop for SendStream<S> {
     fn drop(&mut self) {
         if let Some(bodies) = &self.bodies {
             bodies.0.lock().remove(&self.id);
@@ -295,24 +323,20 @@ impl Drop for SendStream {
     }
 }
 
-impl quic::SendStream<Bytes> for SendStream {
+impl<S: Sender> quic::SendStream<Bytes> for SendStream<S> {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         let Some(pending) = &mut self.pending else { return Poll::Ready(Ok(())) };
-        let mut quinn = self.quinn.lock();
-        let Some(quinn) = quinn.as_mut() else { return Poll::Ready(Err(taken())) };
+        let mut half = self.half.lock();
+        let Some(half) = half.as_mut() else { return Poll::Ready(Err(taken())) };
         while pending.has_remaining() {
-            let written = ready!(Pin::new(&mut *quinn).poll_write(cx, pending.chunk())).map_err(|error| match error {
-                WriteError::Stopped(code) => StreamErrorIncoming::StreamTerminated { error_code: code.into_inner() },
-                WriteError::ConnectionLost(error) => lost(error),
-                other => StreamErrorIncoming::Unknown(Box::new(other)),
-            })?;
+            let written = ready!(half.poll_write(cx, pending.chunk()))?;
             pending.advance(written);
         }
         self.pending = None;
         Poll::Ready(Ok(()))
     }
 
-    fn send_data<T: Into<WriteBuf<Bytes>>>(&mut self, data: T) -> Result<(), StreamErrorIncoming> {
+    fn send_data<D: Into<WriteBuf<Bytes>>>(&mut self, data: D) -> Result<(), StreamErrorIncoming> {
         // A send that was dropped half-way stays here and goes out first; h3 asks `poll_ready` before each send.
         if self.pending.is_some() {
             return Err(StreamErrorIncoming::Unknown("a send before the last one was done".into()));
@@ -323,17 +347,15 @@ impl quic::SendStream<Bytes> for SendStream {
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
         ready!(self.poll_ready(cx))?;
-        if let Some(quinn) = self.quinn.lock().as_mut() {
-            // Fails only when the stream is over already.
-            let _ = quinn.finish();
+        if let Some(half) = self.half.lock().as_mut() {
+            half.finish();
         }
         Poll::Ready(Ok(()))
     }
 
     fn reset(&mut self, reset_code: u64) {
-        if let Some(quinn) = self.quinn.lock().as_mut() {
-            // Fails only when the stream is over already.
-            let _ = quinn.reset(varint(reset_code));
+        if let Some(half) = self.half.lock().as_mut() {
+            half.reset(varint(reset_code));
         }
     }
 
@@ -342,8 +364,12 @@ impl quic::SendStream<Bytes> for SendStream {
     }
 }
 
-fn stream_id(id: quinn::StreamId) -> StreamId {
+fn stream_id(id: quinn_proto::StreamId) -> StreamId {
     VarInt::from(id).into_inner().try_into().expect("a QUIC stream id is one of HTTP/3")
+}
+
+fn quic_id(id: StreamId) -> quinn_proto::StreamId {
+    varint(id.into_inner()).into()
 }
 
 fn varint(value: u64) -> VarInt {
@@ -354,16 +380,17 @@ fn taken() -> StreamErrorIncoming {
     StreamErrorIncoming::Unknown("the stream's body is sent past h3".into())
 }
 
-fn lost(error: quinn::ConnectionError) -> StreamErrorIncoming {
+/// The end of a connection, as streams are told.
+pub(super) fn lost(error: ConnectionError) -> StreamErrorIncoming {
     StreamErrorIncoming::ConnectionErrorIncoming { connection_error: connection_error(error) }
 }
 
-fn connection_error(error: quinn::ConnectionError) -> ConnectionErrorIncoming {
+fn connection_error(error: ConnectionError) -> ConnectionErrorIncoming {
     match error {
-        quinn::ConnectionError::ApplicationClosed(close) => {
+        ConnectionError::ApplicationClosed(close) => {
             ConnectionErrorIncoming::ApplicationClose { error_code: close.error_code.into_inner() }
         }
-        quinn::ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
         other => ConnectionErrorIncoming::Undefined(Arc::new(other)),
     }
 }
