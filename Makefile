@@ -5,7 +5,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test web build lint docs bench tools-build tools-web tools-demo tools-test tools-bench
+.PHONY: help demo test web build lint docs bench bench-peers tools-build tools-web tools-demo tools-test tools-bench tools-peers
 
 export LARDER_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/larder
 export CARGO_TARGET_DIR ?= $(LARDER_CACHE)/target
@@ -26,6 +26,7 @@ help:
 	@echo 'make lint    formatting and clippy'
 	@echo 'make docs    the documentation of the code'
 	@echo 'make bench   the benchmarks, with their peers beside them'
+	@echo 'make bench-peers  an edge beside nginx and other servers, about an hour; ARGS="--only nginx --paths h3-16 --rounds 3" for less'
 
 demo: tools-demo build
 	@$(CARGO_TARGET_DIR)/release/larder demo $(if $(INPUT),--input '$(INPUT)') $(if $(ONCE),--once) $(ARGS)
@@ -51,10 +52,16 @@ lint: tools-build
 docs: tools-build
 	@RUSTDOCFLAGS='-D warnings' cargo doc $(CARGO_FLAGS) --no-deps $(CRATES:%=-p %)
 
+# serve_hot is for a machine that does nothing else, and needs root: bench-peers.
 bench: tools-bench
-	@for bench in benches/src/bin/*.rs; do \
+	@for bench in $(filter-out %/serve_hot.rs,$(wildcard benches/src/bin/*.rs)); do \
 	    cargo run $(CARGO_FLAGS) --quiet -p benches --features peers --bin "$$(basename "$$bench" .rs)"; \
 	done
+
+bench-peers: tools-peers build
+	@cargo build $(CARGO_FLAGS) -p benches --bin serve_hot
+	@$(if $(filter 0,$(shell id -u)),,sudo --preserve-env=LARDER_CACHE )$(CARGO_TARGET_DIR)/release/serve_hot --out $(LARDER_CACHE)/serve_hot.json $(ARGS)
+	@$(LARDER_CACHE)/plot/bin/python benches/serve_hot.py $(LARDER_CACHE)/serve_hot.json $(LARDER_CACHE)/serve_hot.png
 
 # npm writes this file when it has installed everything.
 web/node_modules/.package-lock.json: web/package-lock.json | tools-web
@@ -75,7 +82,10 @@ tools-demo:
 	@tools/install.sh build web media
 
 tools-test:
-	@tools/install.sh build web media browser python
+	@tools/install.sh build web media browser python clients
 
 tools-bench:
 	@tools/install.sh build bench
+
+tools-peers:
+	@tools/install.sh build web peers plot

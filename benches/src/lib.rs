@@ -17,6 +17,7 @@ use wire::object::{Digest, Hasher};
 pub mod activity;
 pub mod control;
 mod instance;
+pub mod peers;
 pub mod placement;
 pub mod search;
 pub mod serve_ssd;
@@ -135,6 +136,11 @@ impl Report {
         assert_eq!(outcome, expected, "{what}");
         self.outcomes.update(format!("{what}: {outcome:?}\n").as_bytes());
         self.outcomes_count += 1;
+    }
+
+    /// How many outcomes were asserted, and their digest.
+    pub(crate) fn finish(self) -> (u64, Digest) {
+        (self.outcomes_count, self.outcomes.finish())
     }
 
     /// As a table, or as one JSON object.
