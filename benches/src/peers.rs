@@ -311,7 +311,10 @@ struct Round {
     requests: u64,
     bytes: u64,
     took: Duration,
+    /// Of the server, and of the kernel's thread that does network work on its core.
     cpu: Duration,
+    /// The kernel's thread's part of it.
+    softirq: Duration,
     ttfb_ms: Vec<f64>,
 }
 
@@ -324,13 +327,14 @@ fn measure(place: &Place, server: &mut Server, case: Case) -> Result<Round, Fail
         Via::H2 => client::h2load(&load)?,
         Via::H3Sixteen | Via::H3One => client::curl(&load)?,
     };
-    let cpu = server.cpu_time()?.since(&before) + place.softirq_time().saturating_sub(softirq);
+    let softirq = place.softirq_time().saturating_sub(softirq);
+    let cpu = server.cpu_time()?.since(&before) + softirq;
     let ttfb_ms = if sent.ttfb_ms.is_empty() {
         client::curl(&Load { requests: u64::from(case.size.distinct().min(client::PROBES_MAX)), ..load })?.ttfb_ms
     } else {
         sent.ttfb_ms
     };
-    Ok(Round { requests: sent.requests, bytes: sent.bytes, took: sent.took, cpu, ttfb_ms })
+    Ok(Round { requests: sent.requests, bytes: sent.bytes, took: sent.took, cpu, softirq, ttfb_ms })
 }
 
 /// Progress, for whoever waits.

@@ -103,7 +103,7 @@ impl Program {
         let prepare = move || {
             die_with_parent()?;
             core.map_or(Ok(()), stay_on)?;
-            root.as_ref().map_or(Ok(()), |root| change_root(root))
+            root.as_ref().map_or(Ok(()), change_root)
         };
         // SAFETY: between fork and exec it makes system calls and nothing else: no memory is taken, no lock.
         unsafe { command.pre_exec(prepare) };

@@ -60,6 +60,10 @@ impl Row {
         self.rounds.iter().map(|round| round.cpu.as_secs_f64() * 1e6 / round.requests as f64).collect()
     }
 
+    fn softirq_share(&self) -> Vec<f64> {
+        self.rounds.iter().map(|round| round.softirq.as_secs_f64() / round.cpu.as_secs_f64()).collect()
+    }
+
     fn gbit_per_s(&self) -> Vec<f64> {
         self.rounds.iter().map(|round| round.bytes as f64 * 8e-9 / round.took.as_secs_f64()).collect()
     }
@@ -91,7 +95,7 @@ impl Spread {
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
         let (half, last) = (figures.len() / 2, figures.len().saturating_sub(1));
         // Of an even number of rounds the mean of the two in the middle.
-        let median = if figures.len() % 2 == 0 { f64::midpoint(at(half.saturating_sub(1)), at(half)) } else { at(half) };
+        let median = if figures.len().is_multiple_of(2) { f64::midpoint(at(half.saturating_sub(1)), at(half)) } else { at(half) };
         Self { min: at(0), median, max: at(last) }
     }
 
@@ -203,6 +207,7 @@ impl Table {
                 "cost": Spread::of(row.cost()).json(),
                 "unit": row.unit().0,
                 "cpuUsPerRequest": Spread::of(row.per_request_us()).json(),
+                "softirqShare": Spread::of(row.softirq_share()).json(),
                 "gbitPerS": Spread::of(row.gbit_per_s()).json(),
                 "ttfbMs": { "p50": row.ttfb_ms(50), "p99": row.ttfb_ms(99) },
                 "memoryBytes": row.memory_bytes,
