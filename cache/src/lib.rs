@@ -172,6 +172,11 @@ pub enum Verdict {
     Revalidated,
 }
 
+impl Verdict {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] = [Self::Ram, Self::Ssd, Self::Filled, Self::Collapsed, Self::Revalidated];
+}
+
 impl Cache {
     /// An empty cache in RAM alone: `config.disk` must be `None`.
     pub fn new(config: Config) -> Self {

@@ -4,6 +4,7 @@
 
 use std::{
     cell::RefCell,
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -20,7 +21,7 @@ use crate::{
     parts::content_range,
     refused::Refused,
     serve::{Found, Served},
-    visit::{Visit, millis},
+    visit::Visit,
 };
 
 /// When a client may ask again for what cannot be served now, in seconds.
@@ -37,6 +38,8 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
 /// The largest number of seconds (RFC 9111 §1.2.2).
 const DELTA_S_MAX: u64 = 1 << 31;
+/// Headers of an answer with bytes, and some to spare: the map need not grow.
+const HEADERS_USUAL: usize = 24;
 const METHODS: &str = "GET, HEAD, OPTIONS";
 /// What scripts may send: ranges, conditions, and Common Media Client Data (CTA-5004).
 const ALLOWED_HEADERS: &str = "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, Cache-Control, \
@@ -49,6 +52,8 @@ const EXPOSED_HEADERS: &str =
 pub(crate) struct Responder {
     /// The edge's name as RFC 9211 §2 wants it: a token where it can be one, or else a string.
     cache_name: String,
+    /// `Cache-Status`, for each of [`Verdict::ALL`].
+    cache_status: [HeaderValue; Verdict::ALL.len()],
     allowed_origins: Option<Vec<WebOrigin>>,
 }
 
@@ -56,7 +61,12 @@ impl Responder {
     pub(crate) fn new(name: &Name, allowed_origins: Option<Vec<WebOrigin>>) -> Self {
         let name = name.as_str();
         let is_token = name.starts_with(|c: char| c.is_ascii_alphabetic());
-        Self { cache_name: if is_token { name.to_owned() } else { format!("\"{name}\"") }, allowed_origins }
+        let cache_name = if is_token { name.to_owned() } else { format!("\"{name}\"") };
+        let cache_status = Verdict::ALL.map(|verdict| {
+            let value = format!("{cache_name}; {}", cache_status(verdict));
+            HeaderValue::try_from(value).expect("names have letters, digits and few signs")
+        });
+        Self { cache_name, cache_status, allowed_origins }
     }
 
     /// The answer to `request`.
@@ -95,7 +105,7 @@ impl Responder {
 
     /// The head that all answers with bytes of an object have, for `length` bytes of body.
     fn head(&self, found: &Found, length: u64, visit: &Visit) -> HeaderMap {
-        let mut headers = HeaderMap::new();
+        let mut headers = HeaderMap::with_capacity(HEADERS_USUAL);
         describe(&found.generation, &mut headers);
         headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.insert(header::CONTENT_LENGTH, length.into());
@@ -119,7 +129,7 @@ impl Responder {
     }
 
     fn tell_verdict(&self, verdict: Verdict, headers: &mut HeaderMap) {
-        insert(headers, CACHE_STATUS, &format!("{}; {}", self.cache_name, cache_status(verdict)));
+        headers.insert(CACHE_STATUS, self.cache_status[verdict as usize].clone());
     }
 
     fn not_modified(&self, found: &Found, mut visit: Visit) -> Response {
@@ -265,8 +275,8 @@ fn cache_status(verdict: Verdict) -> &'static str {
 
 /// How long the token took, and how long the wait for the first word about the bytes.
 fn timing(visit: &Visit) -> String {
-    let token = millis(visit.token.unwrap_or_default());
-    let look_up = millis(visit.look_up.unwrap_or_default());
+    let token = Millis(visit.token.unwrap_or_default());
+    let look_up = Millis(visit.look_up.unwrap_or_default());
     match visit.verdict {
         None => format!("token;dur={token}"),
         Some(Verdict::Ram) => format!("token;dur={token}, cache;desc=hit;dur={look_up}"),
@@ -274,6 +284,16 @@ fn timing(visit: &Visit) -> String {
         Some(Verdict::Ssd) => format!("token;dur={token}, cache;desc=hit-ssd;dur={look_up}"),
         Some(Verdict::Collapsed) => format!("token;dur={token}, cache;desc=collapsed, fill;dur={look_up}"),
         Some(Verdict::Revalidated) => format!("token;dur={token}, cache;desc=stale, fill;dur={look_up}"),
+    }
+}
+
+/// Written in milliseconds, to the microsecond. Numbers with a point cost more to write, and this is written for each answer.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        write!(f, "{}.{:03}", micros / 1000, micros % 1000)
     }
 }
 

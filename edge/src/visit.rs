@@ -134,6 +134,6 @@ impl Drop for Visit {
 }
 
 /// To the microsecond.
-pub(crate) fn millis(duration: Duration) -> f64 {
+fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }
