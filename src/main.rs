@@ -18,9 +18,12 @@ use clap::Parser;
 
 use crate::cli::Cli;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::start(cli.log_format, cli.command.log_level());
+    let _log = log::start(cli.log_format, cli.command.log_level());
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
