@@ -10,7 +10,7 @@ use wire::{
     report::PREFIXES_MAX,
 };
 
-use crate::http::Limits;
+use crate::{http::Limits, tls};
 
 /// The bounds of `workers`.
 const WORKERS_MAX: usize = 1024;
@@ -62,8 +62,8 @@ pub struct Config {
     pub capacity_bits_per_second: Option<u64>,
     /// Serving threads, each with its own sockets.
     pub workers: NonZeroUsize,
-    /// Its certificate.
-    pub tls: TlsFiles,
+    /// Its certificate, and how it shakes hands.
+    pub tls: tls::Options,
     /// Whom it serves.
     pub tokens: Tokens,
     /// What it keeps in RAM.
@@ -76,15 +76,6 @@ pub struct Config {
     pub allowed_origins: Option<Vec<WebOrigin>>,
     /// What clients may take.
     pub limits: Limits,
-}
-
-/// Files with a certificate.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The chain, leaf first, PEM.
-    pub certificate_file: PathBuf,
-    /// The leaf's private key, PEM.
-    pub key_file: PathBuf,
 }
 
 /// Whom an edge serves.
@@ -154,8 +145,7 @@ impl Config {
             doc.optional::<String>("prefixes_file", "the path of a file with prefixes, one a line").map(Into::into);
         let capacity = capacity(doc);
         let workers = within(doc, "workers", cores, (1, WORKERS_MAX)).and_then(NonZeroUsize::new);
-        let certificate_file = doc.value::<String>("tls.certificate_file", None, FILE);
-        let key_file = doc.value::<String>("tls.key_file", None, FILE);
+        let tls = tls(doc);
         let tokens = tokens(doc);
         let cache = cache(doc);
         let origin = origin(doc);
@@ -173,7 +163,7 @@ impl Config {
             prefixes_file,
             capacity_bits_per_second: capacity?,
             workers: workers?,
-            tls: TlsFiles { certificate_file: certificate_file?.into(), key_file: key_file?.into() },
+            tls: tls?,
             tokens: tokens?,
             cache: cache?,
             origin: origin?,
@@ -182,6 +172,18 @@ impl Config {
             limits: limits?,
         })
     }
+}
+
+fn tls(doc: &mut Document) -> Option<tls::Options> {
+    let certificate_file = doc.value::<String>("tls.certificate_file", None, FILE);
+    let key_file = doc.value::<String>("tls.key_file", None, FILE);
+    let ticket_secret_file = doc.optional::<String>("tls.ticket_secret_file", "the path of a file with a secret of the site");
+    let aes_256 = doc.value("tls.aes_256", Some(false), "true or false");
+    Some(tls::Options {
+        ticket_secret_file: ticket_secret_file.map(Into::into),
+        aes_256: aes_256?,
+        ..tls::Options::new(certificate_file?, key_file?)
+    })
 }
 
 fn public_url(doc: &mut Document) -> Option<HttpUrl> {
@@ -673,6 +675,7 @@ origin = { url = "http://origin:9450/store/", token_file = "/fill.token" }
         assert_eq!((config.origin.url.to_string().as_str(), config.origin.url.port()), ("http://origin:9450/store", 9450));
         assert!(config.control.is_none() && config.allowed_origins.is_none() && config.tokens.open_paths.is_empty());
         assert_eq!(config.limits.streams_max, 100);
+        assert!(config.tls.ticket_secret_file.is_none() && !config.tls.aes_256);
     }
 
     #[test]

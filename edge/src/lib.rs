@@ -139,7 +139,7 @@ pub enum OpenError {
 impl Edge {
     /// Reads certificate, keys and secrets, and binds all ports. Asks nobody: neither origin nor control need be up.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        let tls = Tls::load(&config.tls.certificate_file, &config.tls.key_file)?;
+        let tls = Tls::open(config.tls.clone())?;
         let verifier = verifier(&config.tokens)?;
         let origin = Arc::new(Origin::new(&config.origin).map_err(OpenError::Origin)?);
         let (tell_drained, drained) = watch::channel(false);

@@ -18,12 +18,13 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use super::{
     Handler, Protocol, Request,
@@ -43,7 +44,11 @@ pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut p
     let shared = place.shared().clone();
     // Segments are written whole; waiting to fill a packet would only delay their ends.
     let _ = stream.set_nodelay(true);
-    let handshake = TlsAcceptor::from(shared.tls.tcp()).accept(stream);
+    let handshake = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = shared.tls.tcp(&hello.client_hello());
+        hello.into_stream(config).await
+    };
     let stream = tokio::select! {
         shaken = timeout(shared.limits.header_timeout, handshake) => match shaken {
             Ok(Ok(stream)) => stream,

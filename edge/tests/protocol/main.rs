@@ -4,3 +4,4 @@ mod drain;
 mod exchange;
 mod hostile;
 mod support;
+mod tls;
