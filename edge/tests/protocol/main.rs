@@ -3,5 +3,6 @@
 mod drain;
 mod exchange;
 mod hostile;
+mod records;
 mod support;
 mod tls;
