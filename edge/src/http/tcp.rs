@@ -1,4 +1,4 @@
-//! HTTP/1.1 and HTTP/2 over TLS over TCP: hyper's, with our limits around it.
+//! HTTP/1.1 and HTTP/2 over TLS over TCP, and HTTP/1.1 over TCP alone: hyper's, with our limits around it.
 
 use std::{
     convert::Infallible,
@@ -78,6 +78,14 @@ pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut p
         Protocol::Http2 => serve_http2(stream, peer, &shared).await,
         _ => serve_http1(stream, peer, &shared, Some(&shared.alt_svc)).await,
     }
+}
+
+/// Serves one accepted connection without TLS to its end. Nobody is told of HTTP/3 there.
+pub(super) async fn serve_plain<H: Handler>(stream: TcpStream, peer: SocketAddr, mut place: Place<H>) {
+    let shared = place.shared().clone();
+    let _ = stream.set_nodelay(true);
+    place.speaks(Protocol::Http1);
+    serve_http1(stream, peer, &shared, None).await;
 }
 
 async fn serve_http1<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(

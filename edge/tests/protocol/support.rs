@@ -113,6 +113,7 @@ impl Handler for Shared {
 
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
+    pub(crate) plain_addr: SocketAddr,
     pub(crate) echo: Arc<Echo>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) drain: CancellationToken,
@@ -139,12 +140,13 @@ pub(crate) fn start_as(listen: &str, limits: Limits, adjust: impl FnOnce(&mut Op
     adjust(&mut options);
     let tls = Tls::open(options).expect("a certificate");
     let sockets = Sockets::bind(listen.parse().expect("an address"), 2).expect("binds");
-    let addr = sockets.addr();
+    let sockets = sockets.and_plain("127.0.0.1:0".parse().expect("an address")).expect("binds");
+    let (addr, plain_addr) = (sockets.addr(), sockets.plain_addr().expect("bound"));
     let (echo, counters, drain) = (Arc::new(Echo::default()), Arc::new(Counters::default()), CancellationToken::new());
     let server = Server { sockets, tls: tls.clone(), limits, counters: counters.clone() };
     let task = tokio::spawn(server.run(Arc::new(Shared(echo.clone())), drain.clone()));
     let client_tls = trusting(dir.path());
-    Running { addr, echo, counters, drain, tls, client_tls, dir, task }
+    Running { addr, plain_addr, echo, counters, drain, tls, client_tls, dir, task }
 }
 
 /// Writes a new certificate for 127.0.0.1 and its key to `edge.crt` and `edge.key`.
