@@ -10,7 +10,7 @@ use wire::{
     report::PREFIXES_MAX,
 };
 
-use crate::http::Limits;
+use crate::{http::Limits, tls};
 
 /// The bounds of `workers`.
 const WORKERS_MAX: usize = 1024;
@@ -46,6 +46,8 @@ const NAME_CHARS_MAX: usize = 64;
 pub struct Config {
     /// Where players reach it: HTTP/1.1 and HTTP/2 on TCP, HTTP/3 on UDP. Port 0 takes one that is free for both.
     pub listen: SocketAddr,
+    /// Where those who come through a network that is trusted reach it without TLS: HTTP/1.1. Port 0 takes a free one.
+    pub listen_plain: Option<SocketAddr>,
     /// Where operators reach `/metrics`, `/healthz`, `/readyz` and `/cache/`, plain HTTP/1.1. Port 0 takes a free one.
     pub admin_listen: SocketAddr,
     /// Who it is: in `Cache-Status`, and to control.
@@ -62,8 +64,8 @@ pub struct Config {
     pub capacity_bits_per_second: Option<u64>,
     /// Serving threads, each with its own sockets.
     pub workers: NonZeroUsize,
-    /// Its certificate.
-    pub tls: TlsFiles,
+    /// Its certificate, and how it shakes hands.
+    pub tls: tls::Options,
     /// Whom it serves.
     pub tokens: Tokens,
     /// What it keeps in RAM.
@@ -76,15 +78,6 @@ pub struct Config {
     pub allowed_origins: Option<Vec<WebOrigin>>,
     /// What clients may take.
     pub limits: Limits,
-}
-
-/// Files with a certificate.
-#[derive(Debug, Clone)]
-pub struct TlsFiles {
-    /// The chain, leaf first, PEM.
-    pub certificate_file: PathBuf,
-    /// The leaf's private key, PEM.
-    pub key_file: PathBuf,
 }
 
 /// Whom an edge serves.
@@ -145,6 +138,7 @@ impl Config {
         const ADDRESS: &str = "an address and port such as 0.0.0.0:443";
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let listen = doc.value("listen", Some(SocketAddr::from(([0, 0, 0, 0], 443))), ADDRESS);
+        let listen_plain = listen_plain(doc, listen, ADDRESS);
         let admin_listen = doc.value("admin_listen", Some(SocketAddr::from(([127, 0, 0, 1], 9440))), ADDRESS);
         let name = doc.value("name", None, Name::EXPECTED);
         let site = doc.value("site", None, Name::EXPECTED);
@@ -154,8 +148,7 @@ impl Config {
             doc.optional::<String>("prefixes_file", "the path of a file with prefixes, one a line").map(Into::into);
         let capacity = capacity(doc);
         let workers = within(doc, "workers", cores, (1, WORKERS_MAX)).and_then(NonZeroUsize::new);
-        let certificate_file = doc.value::<String>("tls.certificate_file", None, FILE);
-        let key_file = doc.value::<String>("tls.key_file", None, FILE);
+        let tls = tls(doc);
         let tokens = tokens(doc);
         let cache = cache(doc);
         let origin = origin(doc);
@@ -165,6 +158,7 @@ impl Config {
         let limits = limits(doc);
         Some(Self {
             listen: listen?,
+            listen_plain: listen_plain?,
             admin_listen: admin_listen?,
             name: name?,
             site: site?,
@@ -173,7 +167,7 @@ impl Config {
             prefixes_file,
             capacity_bits_per_second: capacity?,
             workers: workers?,
-            tls: TlsFiles { certificate_file: certificate_file?.into(), key_file: key_file?.into() },
+            tls: tls?,
             tokens: tokens?,
             cache: cache?,
             origin: origin?,
@@ -182,6 +176,28 @@ impl Config {
             limits: limits?,
         })
     }
+}
+
+/// The outer `None` is a problem, the inner one is an edge that speaks TLS alone.
+fn listen_plain(doc: &mut Document, listen: Option<SocketAddr>, expected: &'static str) -> Option<Option<SocketAddr>> {
+    let Some(plain) = doc.optional::<SocketAddr>("listen_plain", expected) else { return Some(None) };
+    if plain.port() != 0 && listen == Some(plain) {
+        doc.problem("listen_plain", "another address or port than listen, where TLS is spoken");
+        return None;
+    }
+    Some(Some(plain))
+}
+
+fn tls(doc: &mut Document) -> Option<tls::Options> {
+    let certificate_file = doc.value::<String>("tls.certificate_file", None, FILE);
+    let key_file = doc.value::<String>("tls.key_file", None, FILE);
+    let ticket_secret_file = doc.optional::<String>("tls.ticket_secret_file", "the path of a file with a secret of the site");
+    let aes_256 = doc.value("tls.aes_256", Some(false), "true or false");
+    Some(tls::Options {
+        ticket_secret_file: ticket_secret_file.map(Into::into),
+        aes_256: aes_256?,
+        ..tls::Options::new(certificate_file?, key_file?)
+    })
 }
 
 fn public_url(doc: &mut Document) -> Option<HttpUrl> {
@@ -673,6 +689,30 @@ origin = { url = "http://origin:9450/store/", token_file = "/fill.token" }
         assert_eq!((config.origin.url.to_string().as_str(), config.origin.url.port()), ("http://origin:9450/store", 9450));
         assert!(config.control.is_none() && config.allowed_origins.is_none() && config.tokens.open_paths.is_empty());
         assert_eq!(config.limits.streams_max, 100);
+        assert!(config.listen_plain.is_none() && config.tls.ticket_secret_file.is_none() && !config.tls.aes_256);
+    }
+
+    #[test]
+    fn what_tls_and_its_absence_are_told_is_checked() {
+        let text =
+            WHOLE.replace("key_file = \"/tls/key\" }", "key_file = \"/tls/key\", ticket_secret_file = \"/s\", aes_256 = true }");
+        let text = format!("listen_plain = \"10.0.0.1:80\"\n{text}");
+        let mut doc = Document::parse(&text).unwrap();
+        let config = Config::read(&mut doc).unwrap();
+        doc.finish().unwrap();
+        assert_eq!(config.listen_plain, Some("10.0.0.1:80".parse().unwrap()));
+        assert_eq!((config.tls.ticket_secret_file, config.tls.aes_256), (Some("/s".into()), true));
+        let text = format!(
+            "listen = \"127.0.0.1:443\"\nlisten_plain = \"127.0.0.1:443\"\n{}",
+            WHOLE.replace("/tls/key\"", "/tls/key\", aes_256 = 1")
+        );
+        assert_eq!(
+            problems(&text),
+            [
+                "2: listen_plain: expected another address or port than listen, where TLS is spoken, found \"127.0.0.1:443\"",
+                "6: tls.aes_256: expected true or false, found 1",
+            ]
+        );
     }
 
     #[test]

@@ -68,6 +68,7 @@ const LAST_WORD_MAX: Duration = Duration::from_secs(2);
 /// An edge that is bound to its ports and ready to run.
 pub struct Edge {
     addr: SocketAddr,
+    plain_addr: Option<SocketAddr>,
     admin_addr: SocketAddr,
     tls: Tls,
     server: Server,
@@ -139,7 +140,7 @@ pub enum OpenError {
 impl Edge {
     /// Reads certificate, keys and secrets, and binds all ports. Asks nobody: neither origin nor control need be up.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
-        let tls = Tls::load(&config.tls.certificate_file, &config.tls.key_file)?;
+        let tls = Tls::open(config.tls.clone())?;
         let verifier = verifier(&config.tokens)?;
         let origin = Arc::new(Origin::new(&config.origin).map_err(OpenError::Origin)?);
         let (tell_drained, drained) = watch::channel(false);
@@ -147,7 +148,10 @@ impl Edge {
             Some(control) => Some(reporter(&config, control, tell_drained)?),
             None => None,
         };
-        let sockets = Sockets::bind(config.listen, config.workers.get())?;
+        let mut sockets = Sockets::bind(config.listen, config.workers.get())?;
+        if let Some(addr) = config.listen_plain {
+            sockets = sockets.and_plain(addr)?;
+        }
         let (admin, admin_addr) =
             listen(config.admin_listen).map_err(|reason| OpenError::AdminListen { addr: config.admin_listen, reason })?;
         let cache = Cache::start(config.cache).await?;
@@ -166,6 +170,7 @@ impl Edge {
         let gauges = Arc::new(Gauges { metrics, protocols: Arc::clone(&protocols), cache, origin, connections_max });
         Ok(Self {
             addr: sockets.addr(),
+            plain_addr: sockets.plain_addr(),
             admin_addr,
             tls: tls.clone(),
             server: Server { sockets, tls, limits: config.limits, counters: protocols },
@@ -180,6 +185,11 @@ impl Edge {
     /// Where players reach it, on TCP and UDP.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where players and peers inside a network that is trusted reach it without TLS, if they may.
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
+        self.plain_addr
     }
 
     /// Where operators reach it.

@@ -25,6 +25,7 @@ const EPHEMERAL_TRIES: usize = 16;
 #[derive(Debug)]
 pub struct Sockets {
     addr: SocketAddr,
+    plain_addr: Option<SocketAddr>,
     workers: Vec<Worker>,
 }
 
@@ -37,6 +38,8 @@ pub struct Worker {
     pub udp: UdpSocket,
     /// How its QUIC connections find it.
     pub route: Route,
+    /// Listening for clients without TLS.
+    pub plain: Option<TcpListener>,
 }
 
 /// Why an address could not be listened on.
@@ -99,13 +102,31 @@ impl Sockets {
             // Less than asked for is no error, and what the kernel grants by default works too.
             let _ = udp.set_recv_buffer_size(UDP_BUFFER_BYTES);
             let _ = udp.set_send_buffer_size(UDP_BUFFER_BYTES);
-            Ok(Worker { tcp: tcp.into(), udp: udp.into(), route: Route::new(worker, workers) })
+            Ok(Worker { tcp: tcp.into(), udp: udp.into(), route: Route::new(worker, workers), plain: None })
         };
         let workers = (0..workers).map(pair).collect::<Result<Vec<_>, _>>()?;
         if let Err(error) = route::attach(&workers[0].udp, workers.len()) {
             tracing::warn!(%error, "QUIC clients that change their address will have to connect anew");
         }
-        Ok(Self { addr, workers })
+        Ok(Self { addr, plain_addr: None, workers })
+    }
+
+    /// The same with a listener more for each worker, on another address, for clients without TLS.
+    pub fn and_plain(mut self, addr: SocketAddr) -> Result<Self, BindError> {
+        let probe = socket(addr, Type::STREAM, false)?;
+        let addr = local_addr(&probe, addr, Type::STREAM)?;
+        drop(probe);
+        for worker in &mut self.workers {
+            let plain = socket(addr, Type::STREAM, true)?;
+            plain.listen(BACKLOG).map_err(|error| refused(addr, Type::STREAM, error))?;
+            worker.plain = Some(plain.into());
+        }
+        Ok(Self { plain_addr: Some(addr), ..self })
+    }
+
+    /// Where clients without TLS are listened for.
+    pub fn plain_addr(&self) -> Option<SocketAddr> {
+        self.plain_addr
     }
 
     /// The address with the port that was bound.

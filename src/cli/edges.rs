@@ -13,7 +13,7 @@ Examples:
   larder edge show edge-a
 
 As a role, SIGTERM or Ctrl-C drains: what is being sent is finished, nothing new is taken, exit code 0.
-SIGHUP reads certificate and key anew. A commented sample of the file is config/edge.toml.
+SIGHUP reads certificate, key and the secret of tickets anew. A commented sample of the file is config/edge.toml.
 The commands ask control about its edges; see larder edge list --help.";
 
 #[derive(Debug, Args)]

@@ -36,11 +36,12 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
     let (config, _) = ConfigFile::open(file, Some(Role::Edge))?.read(Config::read)?;
     let edge = Edge::open(config).await.context("the edge cannot start")?;
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, addr = %edge.addr(), admin_addr = %edge.admin_addr(), "larder edge is ready");
+    let plain_addr = edge.plain_addr().map(tracing::field::display);
+    tracing::info!(version, addr = %edge.addr(), plain_addr, admin_addr = %edge.admin_addr(), "larder edge is ready");
     let certificates = edge.tls();
     let reload = || match certificates.reload() {
-        Ok(()) => tracing::info!("certificate and key are read anew"),
-        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        Ok(()) => tracing::info!("certificate, key and secret of tickets are read anew"),
+        Err(error) => tracing::error!(%error, "the certificate stays as it was, and so do the key and the secret of tickets"),
     };
     let stop = CancellationToken::new();
     service::run(edge.run(stop.clone()), stop, reload).await

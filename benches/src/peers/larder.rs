@@ -25,29 +25,30 @@ pub(super) struct Origin {
 pub(super) fn origin(place: &Place, binary: &Path) -> Result<Origin, Failure> {
     let config = place.configure("origin.toml", include_str!("../../peers/origin.toml"), &[])?;
     let program = Program::new(binary).args(["origin".as_ref(), "--config".as_ref(), config.as_os_str()]);
-    let (running, addr) = ready(program, &config)?;
-    Ok(Origin { port: addr.port(), _running: running })
+    let running = ready(program, &config)?;
+    let port = said(&running, "addr=")?.port();
+    Ok(Origin { port, _running: running })
 }
 
 /// An edge before the origin at that port.
 pub(super) fn start(place: &Place, binary: &Path, origin: u16) -> Result<Server, Failure> {
     let ram = if place.server_core().is_some() { RAM.0 } else { RAM.1 };
-    let values = [("PLAIN", "0"), ("TLS", "0"), ("ORIGIN", &origin.to_string()), ("RAM", ram)];
+    let values = [("PLAIN", "0"), ("TLS", "0"), ("ADMIN", "0"), ("ORIGIN", &origin.to_string()), ("RAM", ram)];
     // What tokens are for is a path, at whichever host.
     let token = content::signed(place, "")?;
     let config = place.configure("edge.toml", include_str!("../../peers/larder.toml"), &values)?;
     let program = Program::new(binary).args(["edge".as_ref(), "--config".as_ref(), config.as_os_str()]);
-    let (running, addr) = ready(program.core(place.server_core()), &config)?;
+    let running = ready(program.core(place.server_core()), &config)?;
+    let (tls, plain) = (said(&running, "addr=")?, said(&running, "plain_addr=")?);
     Ok(Server {
-        tls_url: format!("https://{addr}{token}"),
-        // It speaks TLS and nothing else to players.
-        vias: &[Via::H1Tls, Via::H2, Via::H3Sixteen, Via::H3One],
-        ..Server::new("larder", vec![running], &[])
+        tls_url: format!("https://{tls}{token}"),
+        plain_url: format!("http://{plain}{token}"),
+        ..Server::new("larder", vec![running], &Via::ALL)
     })
 }
 
-/// Starts a role and waits until it says that it is ready, as it would to systemd (sd_notify(3)). Comes back with its address.
-fn ready(program: Program, config: &Path) -> Result<(Running, SocketAddr), Failure> {
+/// Starts a role and waits until it says that it is ready, as it would to systemd (sd_notify(3)).
+fn ready(program: Program, config: &Path) -> Result<Running, Failure> {
     let path = config.with_extension("notify");
     let _ = fs::remove_file(&path);
     let socket = UnixDatagram::bind(&path).map_err(io_failure("make a socket to be notified on"))?;
@@ -60,7 +61,12 @@ fn ready(program: Program, config: &Path) -> Result<(Running, SocketAddr), Failu
             break;
         }
     }
+    Ok(running)
+}
+
+/// The address that a role logged by that name.
+fn said(running: &Running, name: &str) -> Result<SocketAddr, Failure> {
     let log = running.log();
-    let addr = log.split_whitespace().find_map(|word| word.strip_prefix("addr=")?.parse().ok());
-    addr.map(|addr| (running, addr)).ok_or_else(|| Failure::Place(format!("it does not say where it listens: {log}")))
+    let addr = log.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());
+    addr.ok_or_else(|| Failure::Place(format!("it does not say where it listens ({name}): {log}")))
 }

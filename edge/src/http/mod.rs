@@ -11,6 +11,7 @@ mod counters;
 pub mod h3;
 mod limits;
 pub mod quic;
+mod records;
 mod server;
 mod tcp;
 

@@ -10,7 +10,7 @@ use std::{
 
 use ::http::{HeaderValue, Method, StatusCode, header};
 use quinn_proto::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
-use tokio::sync::oneshot;
+use tokio::{net::TcpStream, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Body, Counters, Handler, Limits, Protocol, Request, Response, h3, quic, tcp};
@@ -135,22 +135,16 @@ fn framed(method: &Method, response: Response) -> Response {
 
 async fn work<H: Handler>(worker: Worker, config: ServerConfig, shared: Arc<Shared<H>>) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(worker.tcp)?;
+    let plain = worker.plain.map(tokio::net::TcpListener::from_std).transpose()?;
     let endpoint = endpoint(worker.udp, worker.route, config, shared.counters.clone())?;
     let connections = TaskTracker::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    // Until TLS says more it is taken for HTTP/1.1.
-                    if let Some(place) = Place::take(&shared, Protocol::Http1) {
-                        connections.spawn(tcp::serve(stream, canonical(peer), place));
-                    }
-                }
-                Err(error) => {
-                    shared.counters.accepts_failed.up();
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            accepted = listener.accept() => if let Some((stream, peer, place)) = admitted(accepted, &shared).await {
+                connections.spawn(tcp::serve(stream, peer, place));
+            },
+            accepted = accept(plain.as_ref()) => if let Some((stream, peer, place)) = admitted(accepted, &shared).await {
+                connections.spawn(tcp::serve_plain(stream, peer, place));
             },
             incoming = endpoint.accept() => match incoming {
                 Some(incoming) if must_show_its_address(&incoming, &shared) => {
@@ -166,7 +160,7 @@ async fn work<H: Handler>(worker: Worker, config: ServerConfig, shared: Arc<Shar
             () = shared.drain.cancelled() => break,
         }
     }
-    drop(listener);
+    drop((listener, plain));
     connections.close();
     let finished = async {
         tokio::select! {
@@ -181,6 +175,31 @@ async fn work<H: Handler>(worker: Worker, config: ServerConfig, shared: Arc<Shar
     endpoint.close(h3::NO_ERROR, b"");
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
     Ok(())
+}
+
+/// Where there is no such listener, nobody comes.
+async fn accept(listener: Option<&tokio::net::TcpListener>) -> io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A connection that was accepted, and its place, if there is one.
+async fn admitted<H: Handler>(
+    accepted: io::Result<(TcpStream, SocketAddr)>,
+    shared: &Arc<Shared<H>>,
+) -> Option<(TcpStream, SocketAddr, Place<H>)> {
+    match accepted {
+        // Until TLS says more it is taken for HTTP/1.1.
+        Ok((stream, peer)) => Some((stream, canonical(peer), Place::take(shared, Protocol::Http1)?)),
+        Err(error) => {
+            shared.counters.accepts_failed.up();
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
 }
 
 async fn refuse_all(endpoint: &quic::Endpoint) {

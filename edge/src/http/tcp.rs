@@ -1,8 +1,9 @@
-//! HTTP/1.1 and HTTP/2 over TLS over TCP: hyper's, with our limits around it.
+//! HTTP/1.1 and HTTP/2 over TLS over TCP, and HTTP/1.1 over TCP alone: hyper's, with our limits around it.
 
 use std::{
     convert::Infallible,
     error::Error,
+    future::poll_fn,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
@@ -11,28 +12,35 @@ use std::{
     time::Duration,
 };
 
-use ::http::header;
+use ::http::{HeaderValue, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use rustls::server::Acceptor;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
     time::{Instant, Sleep, sleep_until, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::{
     Handler, Protocol, Request,
     activity::{Activity, Watched},
+    records::{Holds, Records},
     server::{CLOSE_TIMEOUT, Place, Shared},
 };
 
 /// What HTTP/2 keeps ready per stream beyond the socket's buffer.
 const H2_SEND_BUFFER_BYTES: usize = 1 << 20;
+/// What a client may send of a request's body before somebody reads it, which nobody does.
+const H2_STREAM_WINDOW_BYTES: u32 = 16 << 10;
+/// The same of all its requests together: what every connection begins with (RFC 9113 §6.9.2), and no more.
+const H2_CONNECTION_WINDOW_BYTES: u32 = 65_535;
 /// Resets that a client may have waiting before its connection is closed (rapid reset, CVE-2023-44487).
 const H2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we may reset for a client's errors before its connection is closed.
@@ -43,7 +51,11 @@ pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut p
     let shared = place.shared().clone();
     // Segments are written whole; waiting to fill a packet would only delay their ends.
     let _ = stream.set_nodelay(true);
-    let handshake = TlsAcceptor::from(shared.tls.tcp()).accept(stream);
+    let handshake = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = shared.tls.tcp(&hello.client_hello());
+        hello.into_stream(config).await
+    };
     let stream = tokio::select! {
         shaken = timeout(shared.limits.header_timeout, handshake) => match shaken {
             Ok(Ok(stream)) => stream,
@@ -61,49 +73,71 @@ pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut p
         _ => Protocol::Http1,
     };
     place.speaks(protocol);
+    let stream = Records::new(stream);
     match protocol {
         Protocol::Http2 => serve_http2(stream, peer, &shared).await,
-        _ => serve_http1(stream, peer, &shared).await,
+        _ => serve_http1(stream, peer, &shared, Some(&shared.alt_svc)).await,
     }
 }
 
-async fn serve_http1<H: Handler>(stream: TlsStream<TcpStream>, peer: SocketAddr, shared: &Arc<Shared<H>>) {
+/// Serves one accepted connection without TLS to its end. Nobody is told of HTTP/3 there.
+pub(super) async fn serve_plain<H: Handler>(stream: TcpStream, peer: SocketAddr, mut place: Place<H>) {
+    let shared = place.shared().clone();
+    let _ = stream.set_nodelay(true);
+    place.speaks(Protocol::Http1);
+    serve_http1(stream, peer, &shared, None).await;
+}
+
+async fn serve_http1<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
+    stream: S,
+    peer: SocketAddr,
+    shared: &Arc<Shared<H>>,
+    alt_svc: Option<&HeaderValue>,
+) {
     let activity = Activity::new();
-    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true);
+    let stream = Joint::new(Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true));
+    let answer = |request| answer(shared, &activity, Protocol::Http1, peer, alt_svc, request);
     let connection = http1::Builder::new()
         // Ours is measured from the head's first byte, not from the answer before.
         .header_read_timeout(None)
         .max_buf_size(shared.limits.head_buffer_bytes() as usize)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service_fn(|request| answer(shared, &activity, Protocol::Http1, peer, request)));
-    drive(connection, |connection| connection.graceful_shutdown(), &activity, peer, shared).await;
+        .serve_connection(TokioIo::new(stream.clone()), service_fn(answer));
+    drive(connection, |connection| connection.graceful_shutdown(), &stream, &activity, peer, shared).await;
 }
 
-async fn serve_http2<H: Handler>(stream: TlsStream<TcpStream>, peer: SocketAddr, shared: &Arc<Shared<H>>) {
+async fn serve_http2<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
+    stream: S,
+    peer: SocketAddr,
+    shared: &Arc<Shared<H>>,
+) {
     let activity = Activity::new();
     let service = service_fn({
         let (shared, activity) = (shared.clone(), activity.clone());
         move |request| {
             let (shared, activity) = (shared.clone(), activity.clone());
-            async move { answer(&shared, &activity, Protocol::Http2, peer, request).await }
+            async move { answer(&shared, &activity, Protocol::Http2, peer, Some(&shared.alt_svc), request).await }
         }
     });
-    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false);
+    let stream = Joint::new(Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false));
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(shared.limits.streams_max)
         .max_header_list_size(shared.limits.head_buffer_bytes())
+        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(H2_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
         .max_local_error_reset_streams(H2_LOCAL_RESETS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    drive(connection, |connection| connection.graceful_shutdown(), &activity, peer, shared).await;
+        .serve_connection(TokioIo::new(stream.clone()), service);
+    drive(connection, |connection| connection.graceful_shutdown(), &stream, &activity, peer, shared).await;
 }
 
 /// Runs a connection to its end, or to the first limit that it hits. `close` ends it once what is under way is done.
-async fn drive<C: Future<Output = hyper::Result<()>>, H>(
+async fn drive<C: Future<Output = hyper::Result<()>>, S: AsyncWrite + Holds + Unpin, H>(
     connection: C,
     close: fn(Pin<&mut C>),
+    stream: &Joint<S>,
     activity: &Activity,
     peer: SocketAddr,
     shared: &Shared<H>,
@@ -113,7 +147,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, H>(
     let mut closing = false;
     let ended = loop {
         tokio::select! {
-            ended = connection.as_mut() => break ended,
+            ended = poll_fn(|cx| stream.turn(connection.as_mut(), cx)) => break ended,
             () = shared.drain.cancelled(), if !closing => {
                 closing = true;
                 close(connection.as_mut());
@@ -122,7 +156,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, H>(
                 counters.timed_out.up();
                 close(connection.as_mut());
                 // HTTP/2 would wait for the client to agree.
-                let _ = timeout(CLOSE_TIMEOUT, connection).await;
+                let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| stream.turn(connection.as_mut(), cx))).await;
                 return;
             }
             () = activity.head_late(limits.header_timeout) => return counters.timed_out.up(),
@@ -131,7 +165,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, H>(
         }
     };
     if let Err(error) = ended {
-        note(shared, peer, &error);
+        note(shared, peer, &*error);
     }
 }
 
@@ -140,6 +174,7 @@ async fn answer<H: Handler>(
     activity: &Arc<Activity>,
     protocol: Protocol,
     peer: SocketAddr,
+    alt_svc: Option<&HeaderValue>,
     request: ::http::Request<Incoming>,
 ) -> Result<::http::Response<Watched>, Infallible> {
     let underway = activity.request();
@@ -149,14 +184,16 @@ async fn answer<H: Handler>(
     let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let request = Request { method: head.method, authority, path_and_query, headers: head.headers, protocol, peer };
     let mut response = shared.answer(request).await;
-    response.headers_mut().insert(header::ALT_SVC, shared.alt_svc.clone());
+    if let Some(alt_svc) = alt_svc {
+        response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
+    }
     Ok(response.map(|body| Watched { body, underway }))
 }
 
 /// Counts what went wrong. A client that leaves, or talks nonsense, is not worth a warning.
-fn note<H>(shared: &Shared<H>, peer: SocketAddr, error: &hyper::Error) {
+fn note<H>(shared: &Shared<H>, peer: SocketAddr, error: &(dyn Error + 'static)) {
     let counters = &shared.counters;
-    if error.is_parse_too_large() {
+    if cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse_too_large) {
         counters.heads_too_large.up();
     } else if cause::<io::Error>(error).is_some_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Stalled>())) {
         counters.stalled.up();
@@ -180,6 +217,31 @@ fn cause<'a, T: Error + 'static>(mut error: &'a (dyn Error + 'static)) -> Option
 #[derive(Debug, thiserror::Error)]
 #[error("the client took nothing for too long")]
 struct Stalled;
+
+/// A stream that hyper reads and writes, and that we release each time hyper has done what it can for now.
+struct Joint<S>(Arc<Mutex<Metered<S>>>);
+
+impl<S: Holds> Joint<S> {
+    fn new(stream: Metered<S>) -> Self {
+        Self(Arc::new(Mutex::new(stream)))
+    }
+
+    /// Polls the connection over it, and then releases what that wrote.
+    fn turn<C: Future<Output = hyper::Result<()>>>(
+        &self,
+        connection: Pin<&mut C>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Box<dyn Error + Send + Sync>>> {
+        if let Poll::Ready(ended) = connection.poll(cx) {
+            return Poll::Ready(ended.map_err(Into::into));
+        }
+        match self.0.lock().poll_release(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            // Whatever wakes the stream wakes us.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
 
 /// A stream that tells what comes and goes, and whose writes fail when the other side takes nothing for too long.
 struct Metered<S> {
@@ -212,6 +274,13 @@ impl<S> Metered<S> {
         let deadline = Instant::now() + self.stall_max;
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         patience.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, Stalled)))
+    }
+}
+
+impl<S: Holds> Metered<S> {
+    fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let released = self.stream.poll_release(cx);
+        self.watch(cx, released)
     }
 }
 
@@ -249,5 +318,39 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.watch(cx, shut)
+    }
+}
+
+impl<S> Clone for Joint<S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Joint<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Joint<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock()).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.lock()).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.lock().is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.lock()).poll_shutdown(cx)
     }
 }

@@ -3,4 +3,7 @@
 mod drain;
 mod exchange;
 mod hostile;
+mod plain;
+mod records;
 mod support;
+mod tls;

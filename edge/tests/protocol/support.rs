@@ -14,7 +14,7 @@ use bytes::Bytes;
 use edge::{
     http::{Body, Count, Counters, Handler, Limits, Protocol, Request, Response, Server, client::Connection},
     listener::Sockets,
-    tls::Tls,
+    tls::{Options, Tls},
 };
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response::Parts};
@@ -113,6 +113,7 @@ impl Handler for Shared {
 
 pub(crate) struct Running {
     pub(crate) addr: SocketAddr,
+    pub(crate) plain_addr: SocketAddr,
     pub(crate) echo: Arc<Echo>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) drain: CancellationToken,
@@ -128,16 +129,24 @@ pub(crate) fn start(limits: Limits) -> Running {
 }
 
 pub(crate) fn start_on(listen: &str, limits: Limits) -> Running {
+    start_as(listen, limits, |_| {})
+}
+
+/// As [`start`], with TLS as `adjust` makes it.
+pub(crate) fn start_as(listen: &str, limits: Limits, adjust: impl FnOnce(&mut Options)) -> Running {
     let dir = tempfile::tempdir().expect("a directory");
     write_certificate(dir.path());
-    let tls = Tls::load(&dir.path().join("edge.crt"), &dir.path().join("edge.key")).expect("a certificate");
+    let mut options = Options::new(dir.path().join("edge.crt"), dir.path().join("edge.key"));
+    adjust(&mut options);
+    let tls = Tls::open(options).expect("a certificate");
     let sockets = Sockets::bind(listen.parse().expect("an address"), 2).expect("binds");
-    let addr = sockets.addr();
+    let sockets = sockets.and_plain("127.0.0.1:0".parse().expect("an address")).expect("binds");
+    let (addr, plain_addr) = (sockets.addr(), sockets.plain_addr().expect("bound"));
     let (echo, counters, drain) = (Arc::new(Echo::default()), Arc::new(Counters::default()), CancellationToken::new());
     let server = Server { sockets, tls: tls.clone(), limits, counters: counters.clone() };
     let task = tokio::spawn(server.run(Arc::new(Shared(echo.clone())), drain.clone()));
     let client_tls = trusting(dir.path());
-    Running { addr, echo, counters, drain, tls, client_tls, dir, task }
+    Running { addr, plain_addr, echo, counters, drain, tls, client_tls, dir, task }
 }
 
 /// Writes a new certificate for 127.0.0.1 and its key to `edge.crt` and `edge.key`.
@@ -147,15 +156,24 @@ pub(crate) fn write_certificate(dir: &Path) {
     std::fs::write(dir.join("edge.key"), made.signing_key.serialize_pem()).expect("writes");
 }
 
-pub(crate) fn trusting(dir: &Path) -> Arc<rustls::ClientConfig> {
+fn roots(dir: &Path) -> rustls::RootCertStore {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(dir.join("edge.crt")).expect("a certificate")).expect("usable");
+    roots
+}
+
+pub(crate) fn trusting(dir: &Path) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS");
-    Arc::new(builder.with_root_certificates(roots).with_no_client_auth())
+    Arc::new(builder.with_root_certificates(roots(dir)).with_no_client_auth())
 }
 
 impl Running {
+    /// Those who trust its certificate.
+    pub(crate) fn roots(&self) -> rustls::RootCertStore {
+        roots(self.dir.path())
+    }
+
     pub(crate) async fn connect(&self, protocol: Protocol) -> Connection {
         Connection::connect(protocol, self.addr, "127.0.0.1", self.client_tls.clone()).await.expect("connects")
     }

@@ -4,6 +4,11 @@ use std::{fs, net::SocketAddr, path::Path};
 
 use edge::Edge;
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{config, files};
 
@@ -28,6 +33,29 @@ async fn a_port_that_is_in_use_is_named() {
     second.admin_listen = first.admin_addr();
     let error = Edge::open(second).await.err().expect("in use").to_string();
     assert!(error.starts_with(&format!("cannot listen on {} for operators: ", first.admin_addr())), "{error}");
+}
+
+#[tokio::test]
+async fn without_tls_it_serves_where_it_is_told_to_and_nowhere_else() {
+    let (dir, _) = files();
+    let mut config = config(dir.path(), ORIGIN, "");
+    let edge = Edge::open(config.clone()).await.expect("opens");
+    assert_eq!(edge.plain_addr(), None);
+    config.listen_plain = Some(edge.addr());
+    let error = Edge::open(config.clone()).await.err().expect("in use").to_string();
+    assert_eq!(error, format!("cannot listen on {}: the port is in use by another process (TCP)", edge.addr()));
+    config.listen_plain = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    config.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let edge = Edge::open(config).await.expect("opens");
+    let (addr, stop) = (edge.plain_addr().expect("told to"), CancellationToken::new());
+    let running = tokio::spawn(edge.run(stop.clone()));
+    let mut stream = TcpStream::connect(addr).await.expect("connects");
+    stream.write_all(b"GET /titles/a HTTP/1.1\r\nhost: edge.example\r\nconnection: close\r\n\r\n").await.expect("writes");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("text");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "tokens are checked there too: {answer}");
+    stop.cancel();
+    running.await.expect("no panic").expect("ends well");
 }
 
 #[tokio::test]
