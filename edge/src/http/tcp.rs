@@ -28,6 +28,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Handler, Protocol, Request,
     activity::{Activity, Watched},
+    link::{Link, Tcp, tune},
     server::{CLOSE_TIMEOUT, Place, Shared},
 };
 
@@ -41,8 +42,7 @@ const H2_LOCAL_RESETS_MAX: usize = 100;
 /// Serves one accepted connection to its end.
 pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut place: Place<H>) {
     let shared = place.shared().clone();
-    // Segments are written whole; waiting to fill a packet would only delay their ends.
-    let _ = stream.set_nodelay(true);
+    tune(&stream, &shared.limits);
     let handshake = TlsAcceptor::from(shared.tls.tcp()).accept(stream);
     let stream = tokio::select! {
         shaken = timeout(shared.limits.header_timeout, handshake) => match shaken {
@@ -69,26 +69,31 @@ pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut p
 
 async fn serve_http1<H: Handler>(stream: TlsStream<TcpStream>, peer: SocketAddr, shared: &Arc<Shared<H>>) {
     let activity = Activity::new();
-    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true);
+    let link = Tcp::new(stream.get_ref().0);
+    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true, link.clone());
     let connection = http1::Builder::new()
         // Ours is measured from the head's first byte, not from the answer before.
         .header_read_timeout(None)
         .max_buf_size(shared.limits.head_buffer_bytes() as usize)
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service_fn(|request| answer(shared, &activity, Protocol::Http1, peer, request)));
+        .serve_connection(
+            TokioIo::new(stream),
+            service_fn(|request| answer(shared, &activity, &link, Protocol::Http1, peer, request)),
+        );
     drive(connection, |connection| connection.graceful_shutdown(), &activity, peer, shared).await;
 }
 
 async fn serve_http2<H: Handler>(stream: TlsStream<TcpStream>, peer: SocketAddr, shared: &Arc<Shared<H>>) {
     let activity = Activity::new();
+    let link = Tcp::new(stream.get_ref().0);
     let service = service_fn({
-        let (shared, activity) = (shared.clone(), activity.clone());
+        let (shared, activity, link) = (shared.clone(), activity.clone(), link.clone());
         move |request| {
-            let (shared, activity) = (shared.clone(), activity.clone());
-            async move { answer(&shared, &activity, Protocol::Http2, peer, request).await }
+            let (shared, activity, link) = (shared.clone(), activity.clone(), link.clone());
+            async move { answer(&shared, &activity, &link, Protocol::Http2, peer, request).await }
         }
     });
-    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false);
+    let stream = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false, link);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(shared.limits.streams_max)
@@ -138,6 +143,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, H>(
 async fn answer<H: Handler>(
     shared: &Shared<H>,
     activity: &Arc<Activity>,
+    link: &Arc<Tcp>,
     protocol: Protocol,
     peer: SocketAddr,
     request: ::http::Request<Incoming>,
@@ -147,7 +153,8 @@ async fn answer<H: Handler>(
     let named = head.uri.authority().map(|authority| authority.as_str());
     let authority = named.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default().to_owned();
     let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let request = Request { method: head.method, authority, path_and_query, headers: head.headers, protocol, peer };
+    let link = Link::Tcp(link.clone());
+    let request = Request { method: head.method, authority, path_and_query, headers: head.headers, protocol, peer, link };
     let mut response = shared.answer(request).await;
     response.headers_mut().insert(header::ALT_SVC, shared.alt_svc.clone());
     Ok(response.map(|body| Watched { body, underway }))
@@ -190,11 +197,13 @@ struct Metered<S> {
     heads: bool,
     /// Runs while a write is pending.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Told before the stream is closed.
+    link: Arc<Tcp>,
 }
 
 impl<S> Metered<S> {
-    fn new(stream: S, stall_max: Duration, activity: Arc<Activity>, heads: bool) -> Self {
-        Self { stream, stall_max, activity, heads, patience: None }
+    fn new(stream: S, stall_max: Duration, activity: Arc<Activity>, heads: bool, link: Arc<Tcp>) -> Self {
+        Self { stream, stall_max, activity, heads, patience: None, link }
     }
 
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -212,6 +221,12 @@ impl<S> Metered<S> {
         let deadline = Instant::now() + self.stall_max;
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         patience.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, Stalled)))
+    }
+}
+
+impl<S> Drop for Metered<S> {
+    fn drop(&mut self) {
+        self.link.closes();
     }
 }
 

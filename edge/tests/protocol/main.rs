@@ -3,4 +3,6 @@
 mod drain;
 mod exchange;
 mod hostile;
+mod pacing;
+mod priority;
 mod support;
