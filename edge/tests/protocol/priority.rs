@@ -28,12 +28,15 @@ struct Client {
 impl Client {
     /// Connects. The control stream begins with SETTINGS that say nothing.
     async fn new(server: &Running) -> Self {
+        Self::with(server, WINDOW_BYTES).await
+    }
+
+    /// The same with another window.
+    async fn with(server: &Running, window_bytes: u32) -> Self {
         let mut transport = TransportConfig::default();
         let patience = IdleTimeout::try_from(Duration::from_secs(120)).expect("short enough");
-        transport
-            .receive_window(WINDOW_BYTES.into())
-            .stream_receive_window(8_000_000_u32.into())
-            .max_idle_timeout(Some(patience));
+        transport.receive_window(window_bytes.into());
+        transport.stream_receive_window(8_000_000_u32.into()).max_idle_timeout(Some(patience));
         let (endpoint, quic) = server.raw_quic_by(transport).await;
         let mut control = quic.open_uni().await.expect("a stream");
         control.write_all(&[0, 4, 0]).await.expect("writes");
