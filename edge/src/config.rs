@@ -10,7 +10,10 @@ use wire::{
     report::PREFIXES_MAX,
 };
 
-use crate::{http::Limits, tls};
+use crate::{
+    http::{Congestion, Limits},
+    tls,
+};
 
 /// The bounds of `workers`.
 const WORKERS_MAX: usize = 1024;
@@ -36,8 +39,8 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_se
 const REPORT_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// The bounds of `control.content_every`.
 const CONTENT_EVERY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
-/// The bounds of `capacity`.
-const CAPACITY: (u64, u64) = (1_000_000, 100_000_000_000_000);
+/// The bounds of `capacity` and of the caps of `[pacing]`, in bits per second. Below, a player's patience ends before a segment does.
+const RATE: (u64, u64) = (1_000_000, 100_000_000_000_000);
 /// The longest name of an edge or a site, in characters.
 const NAME_CHARS_MAX: usize = 64;
 
@@ -60,7 +63,7 @@ pub struct Config {
     pub prefixes: Vec<IpNet>,
     /// A file with more of them, one a line, which is read anew when it changes.
     pub prefixes_file: Option<PathBuf>,
-    /// The most that it can send to players, in bits per second; measured unless given.
+    /// The most that it can send to players, in bits per second, which is no more than it may; measured unless given.
     pub capacity_bits_per_second: Option<u64>,
     /// Serving threads, each with its own sockets.
     pub workers: NonZeroUsize,
@@ -78,6 +81,19 @@ pub struct Config {
     pub allowed_origins: Option<Vec<WebOrigin>>,
     /// What clients may take.
     pub limits: Limits,
+    /// What of it they share, and are told.
+    pub pacing: Pacing,
+}
+
+/// Rates that clients share. The cap of one connection is in [`Limits`].
+#[derive(Debug, Clone)]
+pub struct Pacing {
+    /// The most that is sent for one token, or for all tokens of one subject.
+    pub token_bits_per_second_max: Option<u64>,
+    /// The most that is sent to all players together.
+    pub site_bits_per_second_max: Option<u64>,
+    /// Players that send CMCD (CTA-5004) get CMSD (CTA-5006).
+    pub has_hints: bool,
 }
 
 /// Whom an edge serves.
@@ -146,7 +162,7 @@ impl Config {
         let prefixes = prefixes(doc);
         let prefixes_file =
             doc.optional::<String>("prefixes_file", "the path of a file with prefixes, one a line").map(Into::into);
-        let capacity = capacity(doc);
+        let capacity = rate(doc, "capacity");
         let workers = within(doc, "workers", cores, (1, WORKERS_MAX)).and_then(NonZeroUsize::new);
         let tls = tls(doc);
         let tokens = tokens(doc);
@@ -156,6 +172,9 @@ impl Config {
         let allowed_origins = doc.list::<WebOrigin>("cors.allowed_origins", WebOrigin::EXPECTED);
         let is_open = allowed_origins.is_empty() || allowed_origins.iter().any(WebOrigin::is_any);
         let limits = limits(doc);
+        let pacing = pacing(doc);
+        // Viewers who come because there is room must not find that there is none.
+        let site_max = pacing.as_ref().and_then(|pacing| pacing.site_bits_per_second_max);
         Some(Self {
             listen: listen?,
             listen_plain: listen_plain?,
@@ -165,7 +184,7 @@ impl Config {
             public_url: public_url?,
             prefixes,
             prefixes_file,
-            capacity_bits_per_second: capacity?,
+            capacity_bits_per_second: [capacity?, site_max].into_iter().flatten().min(),
             workers: workers?,
             tls: tls?,
             tokens: tokens?,
@@ -174,6 +193,7 @@ impl Config {
             control: control?,
             allowed_origins: (!is_open).then_some(allowed_origins),
             limits: limits?,
+            pacing: pacing?,
         })
     }
 }
@@ -218,14 +238,14 @@ fn prefixes(doc: &mut Document) -> Vec<IpNet> {
     prefixes
 }
 
-/// The outer `None` is a problem, the inner one is a capacity that is to be measured.
-fn capacity(doc: &mut Document) -> Option<Option<u64>> {
-    let Some(BitsPerSecond(capacity)) = doc.optional("capacity", "a rate such as 40Gbit/s") else { return Some(None) };
-    let (min, max) = CAPACITY;
-    if (min..=max).contains(&capacity) {
-        return Some(Some(capacity));
+/// The outer `None` is a problem, the inner one is a rate that is not written.
+fn rate(doc: &mut Document, key: &str) -> Option<Option<u64>> {
+    let Some(BitsPerSecond(rate)) = doc.optional(key, "a rate such as 40Gbit/s") else { return Some(None) };
+    let (min, max) = RATE;
+    if (min..=max).contains(&rate) {
+        return Some(Some(rate));
     }
-    doc.problem("capacity", format!("a rate from {} to {}", BitsPerSecond(min), BitsPerSecond(max)));
+    doc.problem(key, format!("a rate from {} to {}", BitsPerSecond(min), BitsPerSecond(max)));
     None
 }
 
@@ -439,6 +459,8 @@ fn limits(doc: &mut Document) -> Option<Limits> {
     let idle_timeout = duration(doc, "limits.idle_timeout", default.idle_timeout, WAIT);
     let write_stall_max = duration(doc, "limits.write_stall", default.write_stall_max, WAIT);
     let drain_timeout = duration(doc, "limits.drain_timeout", default.drain_timeout, (Duration::ZERO, WAIT.1));
+    let connection_bits_per_second_max = rate(doc, "pacing.connection_max");
+    let congestion = doc.value("pacing.congestion", Some(default.congestion), "cubic or reno");
     let Bytes(header_bytes) = header_bytes?;
     if !(8 << 10..=1 << 20).contains(&header_bytes) {
         doc.problem("limits.header_bytes", "a size from 8KiB to 1MiB");
@@ -452,7 +474,41 @@ fn limits(doc: &mut Document) -> Option<Limits> {
         idle_timeout: idle_timeout?,
         write_stall_max: write_stall_max?,
         drain_timeout: drain_timeout?,
+        connection_bits_per_second_max: connection_bits_per_second_max?,
+        congestion: congestion?,
     })
+}
+
+fn pacing(doc: &mut Document) -> Option<Pacing> {
+    let token_bits_per_second_max = rate(doc, "pacing.token_max");
+    let site_bits_per_second_max = rate(doc, "pacing.site_max");
+    let has_hints = doc.value("pacing.rate_hint", Some(true), "true or false");
+    Some(Pacing {
+        token_bits_per_second_max: token_bits_per_second_max?,
+        site_bits_per_second_max: site_bits_per_second_max?,
+        has_hints: has_hints?,
+    })
+}
+
+impl FromStr for Congestion {
+    type Err = Flaw;
+
+    fn from_str(text: &str) -> Result<Self, Flaw> {
+        match text {
+            "cubic" => Ok(Self::Cubic),
+            "reno" => Ok(Self::NewReno),
+            _ => Err(Flaw("cubic or reno")),
+        }
+    }
+}
+
+impl fmt::Display for Congestion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cubic => "cubic",
+            Self::NewReno => "reno",
+        })
+    }
 }
 
 fn duration(doc: &mut Document, key: &str, default: Duration, (min, max): (Duration, Duration)) -> Option<Duration> {
@@ -803,6 +859,48 @@ origin = { url = "http://origin:9450/store/", token_file = "/fill.token" }
         let many = "{ path = \"/a\" },".repeat(65);
         let text = format!("{WHOLE}[cache]\ndevices = [{many}]\n");
         assert!(problems(&text).contains(&"8: cache.devices: expected at most 64 devices, found an array".to_owned()));
+    }
+
+    #[test]
+    fn nothing_is_paced_unless_it_is_written_and_rates_are_within_reason() {
+        let read = |pacing: &str| {
+            let mut doc = Document::parse(&format!("{WHOLE}{pacing}")).unwrap();
+            let config = Config::read(&mut doc).unwrap();
+            doc.finish().unwrap();
+            config
+        };
+        let config = read("");
+        assert_eq!((config.limits.connection_bits_per_second_max, config.limits.congestion), (None, Congestion::Cubic));
+        assert_eq!((config.pacing.token_bits_per_second_max, config.pacing.site_bits_per_second_max), (None, None));
+        assert!(config.pacing.has_hints);
+        let config = read(
+            "[pacing]\nconnection_max = \"50Mbit/s\"\ntoken_max = \"60Mbit/s\"\nsite_max = \"9Gbit/s\"\nrate_hint = false\n\
+             congestion = \"reno\"\n",
+        );
+        assert_eq!(config.limits.connection_bits_per_second_max, Some(50_000_000));
+        assert_eq!(config.pacing.token_bits_per_second_max, Some(60_000_000));
+        assert_eq!(config.pacing.site_bits_per_second_max, Some(9_000_000_000));
+        assert_eq!(config.capacity_bits_per_second, Some(9_000_000_000), "control is told");
+        let of = |capacity: &str| {
+            let text = format!("capacity = \"{capacity}\"\n{WHOLE}[pacing]\nsite_max = \"9Gbit/s\"\n");
+            Config::read(&mut Document::parse(&text).unwrap()).unwrap().capacity_bits_per_second
+        };
+        assert_eq!((of("8Gbit/s"), of("10Gbit/s")), (Some(8_000_000_000), Some(9_000_000_000)));
+        assert_eq!((config.limits.congestion, config.pacing.has_hints), (Congestion::NewReno, false));
+        let text = format!(
+            "{WHOLE}[pacing]\nconnection_max = \"900kbit/s\"\ntoken_max = \"1Mbps\"\nsite_max = \"101Tbit/s\"\nrate_hint = 1\n\
+             congestion = \"bbr\"\n"
+        );
+        assert_eq!(
+            problems(&text),
+            [
+                "8: pacing.connection_max: expected a rate from 1Mbit/s to 100Tbit/s, found \"900kbit/s\"",
+                "9: pacing.token_max: expected a rate such as 40Gbit/s, found \"1Mbps\"",
+                "10: pacing.site_max: expected a rate from 1Mbit/s to 100Tbit/s, found \"101Tbit/s\"",
+                "11: pacing.rate_hint: expected true or false, found 1",
+                "12: pacing.congestion: expected cubic or reno, found \"bbr\"",
+            ]
+        );
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! worker threads, one runtime each, and reports to control and answers to operators are on a thread of their own.
 
 mod admin;
+mod caps;
 pub mod config;
 mod fill;
+mod hint;
 pub mod http;
 pub mod listener;
 mod metrics;
@@ -45,8 +47,10 @@ use wire::{
 };
 
 use crate::{
+    caps::Caps,
     config::Config,
     fill::Origin,
+    hint::Hints,
     http::Server,
     listener::{BindError, Sockets},
     metrics::{Gauges, Metrics},
@@ -156,6 +160,8 @@ impl Edge {
             listen(config.admin_listen).map_err(|reason| OpenError::AdminListen { addr: config.admin_listen, reason })?;
         let cache = Cache::start(config.cache).await?;
         let metrics = Arc::new(Metrics::new());
+        let protocols = Arc::default();
+        let pacing = &config.pacing;
         let serving = Serving {
             verifier,
             renewer: renewer(&config.tokens)?,
@@ -163,9 +169,10 @@ impl Edge {
             cache: cache.clone(),
             origin: origin.clone(),
             responder: Responder::new(&config.name, config.allowed_origins),
+            caps: Caps::new(pacing.token_bits_per_second_max, pacing.site_bits_per_second_max, Arc::clone(&protocols)),
+            hints: Hints::new(pacing.has_hints, &config.name, config.limits.connection_bits_per_second_max),
             metrics: metrics.clone(),
         };
-        let protocols = Arc::default();
         let connections_max = config.limits.connections_max;
         let gauges = Arc::new(Gauges { metrics, protocols: Arc::clone(&protocols), cache, origin, connections_max });
         Ok(Self {

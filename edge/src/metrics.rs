@@ -27,7 +27,7 @@ use prometheus::{
 
 use crate::{
     fill::Origin,
-    http::{Counters, Protocol},
+    http::{Cap, Counters, Protocol},
 };
 
 /// Statuses, by their first digit.
@@ -204,6 +204,12 @@ impl Gauges {
             "Connections and requests that ended for what clients did or a limit says.",
             ["reason"],
             failures.into_iter().map(|(reason, count)| ([reason], count.value())),
+        )?;
+        page.counters(
+            "larder_edge_paced_bytes_total",
+            "Bytes that had to wait for a cap of [pacing], by cap; \"connection\": over HTTP/3, as the kernel does not count those of TCP.",
+            ["cap"],
+            Cap::ALL.into_iter().map(|cap| ([cap.name()], protocols.paced(cap).value())),
         )?;
         let udp = [
             ("send", &protocols.sends_failed),

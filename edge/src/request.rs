@@ -52,7 +52,7 @@ mod tests {
     use wire::token::Carrier;
 
     use super::*;
-    use crate::http::Protocol;
+    use crate::http::{Link, Protocol};
 
     fn request(method: Method, path_and_query: &str, cookie: Option<&'static str>) -> Request {
         let cookie = cookie.map(|cookie| (header::COOKIE, HeaderValue::from_static(cookie)));
@@ -63,6 +63,7 @@ mod tests {
             headers: HeaderMap::from_iter(cookie),
             protocol: Protocol::Http2,
             peer: "[::ffff:192.0.2.7]:1234".parse().unwrap(),
+            link: Link::Silent,
         }
     }
 

@@ -45,8 +45,7 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 const ALLOWED_HEADERS: &str = "Range, If-Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, Cache-Control, \
                                CMCD-Request, CMCD-Object, CMCD-Status, CMCD-Session";
 /// What scripts may see.
-const EXPOSED_HEADERS: &str =
-    "Accept-Ranges, Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Larder-Reason, Retry-After, Server-Timing";
+const EXPOSED_HEADERS: &str = "Accept-Ranges, Age, Cache-Status, CMSD-Dynamic, Content-Length, Content-Range, Date, ETag, Larder-Reason, Retry-After, Server-Timing";
 
 /// Makes answers.
 pub(crate) struct Responder {

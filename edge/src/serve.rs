@@ -20,8 +20,10 @@ use wire::{
 };
 
 use crate::{
+    caps::Caps,
     config::OpenPath,
     fill::Origin,
+    hint::{self, Hints},
     http::{Handler, Request, Response},
     metrics::Metrics,
     parts::Multipart,
@@ -42,6 +44,8 @@ pub(crate) struct Serving {
     pub(crate) cache: Cache,
     pub(crate) origin: Arc<Origin>,
     pub(crate) responder: Responder,
+    pub(crate) caps: Caps,
+    pub(crate) hints: Hints,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -98,7 +102,13 @@ impl Handler for Serving {
     async fn handle(&self, request: Request) -> Response {
         let mut visit = Visit::begin(&request, self.metrics.clone());
         let outcome = self.serve(&request, &mut visit).await;
-        self.responder.respond(&request, outcome, visit)
+        let (gates, hint) = (visit.gates.take(), visit.hint.take());
+        let mut response = self.responder.respond(&request, outcome, visit);
+        hint::tell(hint, response.headers_mut());
+        match gates {
+            None => response,
+            Some(gates) => response.map(|body| body.paced(gates)),
+        }
     }
 }
 
@@ -111,6 +121,9 @@ impl Serving {
         visit.asks_for(&asked.path);
         let grant = self.verify(&asked, SystemTime::now())?;
         visit.verified(self.renewer.as_ref().and_then(|renewer| renewer.cookie(&grant)));
+        let token = asked.presented.as_ref().map(|presented| presented.token.as_str());
+        visit.gates = self.caps.gates(&grant, token);
+        visit.hint = self.hints.of(request, self.caps.of_token(&grant));
         let granted = Granted::new(grant, &asked.path);
         for _ in 0..CHANGES_MAX {
             match self.read(&granted, &asked, visit).await {

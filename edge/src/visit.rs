@@ -9,12 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ::http::{Method, StatusCode};
+use ::http::{HeaderValue, Method, StatusCode};
 use cache::Verdict;
 use wire::object::ObjectPath;
 
 use crate::{
-    http::{Protocol, Request},
+    http::{Gate, Protocol, Request},
     metrics::{Metrics, verdict_name},
 };
 
@@ -30,6 +30,10 @@ pub(crate) struct Visit {
     pub(crate) token: Option<Duration>,
     /// What brings the client its next token.
     pub(crate) cookie: Option<String>,
+    /// What the answer's body has to pass.
+    pub(crate) gates: Option<Vec<Arc<Gate>>>,
+    /// What the client is told of the way to it.
+    pub(crate) hint: Option<HeaderValue>,
     /// How long it took to know that the bytes are in RAM, or to get the first word about them.
     pub(crate) look_up: Option<Duration>,
     pub(crate) verdict: Option<Verdict>,
@@ -51,6 +55,8 @@ impl Visit {
             path: None,
             token: None,
             cookie: None,
+            gates: None,
+            hint: None,
             look_up: None,
             verdict: None,
             status: None,

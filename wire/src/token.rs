@@ -43,6 +43,13 @@ pub use verify::{Grant, Refusal, Rules, Verifier};
 /// `package-attribute`).
 pub const PACKAGE: &str = "URISigningPackage";
 
+/// A claim of Larder's own (RFC 7519 §4.3): the most that may be sent for the token, in bits per second, all of its bearer's connections
+/// together. Verifiers that do not know it must ignore it (RFC 7519 §4), so a signer that relies on it relies on edges of Larder.
+pub const RATE_CLAIM: &str = "larder_bits_per_second_max";
+
+/// The least that the claim may say. Less would starve players rather than slow them down.
+pub const RATE_CLAIM_MIN: u64 = 1_000_000;
+
 /// The longest token, in bytes. The RFC's own longest example, with two encrypted claims, has 1058.
 pub const TOKEN_BYTES_MAX: usize = 4096;
 

@@ -13,6 +13,8 @@ use super::{Protocol, clock::ThreadClock};
 #[derive(Debug, Default)]
 pub struct Counters {
     protocols: [ProtocolCounters; 3],
+    /// By [`Cap`].
+    paced_bytes: [Count; 3],
     /// The workers' own.
     clocks: Mutex<Vec<ThreadClock>>,
     /// Handshakes of TLS or QUIC that failed.
@@ -39,6 +41,31 @@ pub struct Counters {
     pub receives_failed: Count,
 }
 
+/// A rate that what is sent to players is held to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cap {
+    /// Of one connection.
+    Connection,
+    /// Of all that one token, or one subject of tokens, is sent.
+    Token,
+    /// Of all that players are sent.
+    Site,
+}
+
+impl Cap {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Connection, Self::Token, Self::Site];
+
+    /// What metrics call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Token => "token",
+            Self::Site => "site",
+        }
+    }
+}
+
 /// Counters of one protocol.
 #[derive(Debug, Default)]
 pub struct ProtocolCounters {
@@ -54,6 +81,11 @@ impl Counters {
     /// Those of one protocol.
     pub fn of(&self, protocol: Protocol) -> &ProtocolCounters {
         &self.protocols[protocol as usize]
+    }
+
+    /// Bytes that had to wait for a cap. Not those of a connection of TCP: there the kernel holds them, and does not count.
+    pub fn paced(&self, cap: Cap) -> &Count {
+        &self.paced_bytes[cap as usize]
     }
 
     /// Connections open now.
@@ -86,6 +118,10 @@ impl Count {
 
     pub(crate) fn up(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(crate) fn down(&self) {

@@ -20,6 +20,19 @@ pub struct Limits {
     pub write_stall_max: Duration,
     /// How long a drain waits for what is being sent.
     pub drain_timeout: Duration,
+    /// The most that one connection is sent.
+    pub connection_bits_per_second_max: Option<u64>,
+    /// How QUIC finds out what a path carries.
+    pub congestion: Congestion,
+}
+
+/// How QUIC finds out what a path carries. TCP's is the system's to choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Congestion {
+    /// CUBIC (RFC 9438).
+    Cubic,
+    /// NewReno, as in RFC 9002 §7.
+    NewReno,
 }
 
 /// How much of a head that is too large is read nevertheless, so that it gets an answer, in units of [`Limits::header_bytes_max`].
@@ -43,6 +56,8 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(60),
             write_stall_max: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
+            connection_bits_per_second_max: None,
+            congestion: Congestion::Cubic,
         }
     }
 }

@@ -10,6 +10,8 @@ mod clock;
 mod counters;
 pub mod h3;
 mod limits;
+mod link;
+mod pace;
 pub mod quic;
 mod records;
 mod server;
@@ -20,8 +22,10 @@ use std::net::SocketAddr;
 use ::http::{HeaderMap, Method};
 
 pub use body::{Body, BodyError};
-pub use counters::{Count, Counters, ProtocolCounters};
-pub use limits::{HEAD_BUFFER_FACTOR, Limits};
+pub use counters::{Cap, Count, Counters, ProtocolCounters};
+pub use limits::{Congestion, HEAD_BUFFER_FACTOR, Limits};
+pub use link::{Estimate, Link, Tcp};
+pub use pace::Gate;
 pub use server::Server;
 
 /// What a client speaks.
@@ -64,6 +68,8 @@ pub struct Request {
     pub protocol: Protocol,
     /// Who asks. An IPv4 client has an IPv4 address here, also when it came to `[::]`.
     pub peer: SocketAddr,
+    /// What the answer goes by.
+    pub link: Link,
 }
 
 impl Request {

@@ -9,11 +9,14 @@ use std::{
 };
 
 use ::http::{HeaderValue, Method, StatusCode, header};
-use quinn_proto::{EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::{
+    EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
+    congestion::{ControllerFactory, CubicConfig, NewRenoConfig},
+};
 use tokio::{net::TcpStream, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Body, Counters, Handler, Limits, Protocol, Request, Response, h3, quic, tcp};
+use super::{Body, Congestion, Counters, Handler, Limits, Protocol, Request, Response, h3, quic, tcp};
 use crate::{
     listener::{Route, Sockets, Worker},
     tls::Tls,
@@ -21,7 +24,7 @@ use crate::{
 
 /// What a QUIC connection may have unacknowledged: sixteen segments of 2 MiB at once, so that none waits for another's acknowledgements.
 /// They are views of cache memory; only what is packed into datagrams is copied.
-const QUIC_SEND_WINDOW_BYTES: u64 = 32 << 20;
+pub(super) const QUIC_SEND_WINDOW_BYTES: u64 = 32 << 20;
 /// What a client may send before it is read: requests are small.
 const QUIC_RECEIVE_WINDOW_BYTES: u32 = 256 << 10;
 /// Streams that a client may open beside its requests: control and the two of QPACK, and some to spare (RFC 9114 §6.2).
@@ -229,7 +232,8 @@ fn quic_config(tls: &Tls, limits: &Limits) -> ServerConfig {
         .max_concurrent_bidi_streams(limits.streams_max.into())
         .max_concurrent_uni_streams(QUIC_UNI_STREAMS_MAX.into())
         .datagram_receive_buffer_size(None)
-        .max_idle_timeout(Some(IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into())));
+        .max_idle_timeout(Some(IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into())))
+        .congestion_controller_factory(congestion(limits.congestion));
     let mut config = ServerConfig::with_crypto(tls.quic());
     config
         .transport_config(Arc::new(transport))
@@ -237,6 +241,13 @@ fn quic_config(tls: &Tls, limits: &Limits) -> ServerConfig {
         .incoming_buffer_size(QUIC_INCOMING_BUFFER_BYTES)
         .incoming_buffer_size_total(QUIC_INCOMING_BUFFERS_BYTES);
     config
+}
+
+fn congestion(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync> {
+    match congestion {
+        Congestion::Cubic => Arc::new(CubicConfig::default()),
+        Congestion::NewReno => Arc::new(NewRenoConfig::default()),
+    }
 }
 
 fn endpoint(udp: UdpSocket, route: Route, config: ServerConfig, counters: Arc<Counters>) -> io::Result<quic::Endpoint> {

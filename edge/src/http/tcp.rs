@@ -31,6 +31,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use super::{
     Handler, Protocol, Request,
     activity::{Activity, Watched},
+    link::{Link, Tcp, tune},
     records::{Holds, Records},
     server::{CLOSE_TIMEOUT, Place, Shared},
 };
@@ -49,8 +50,7 @@ const H2_LOCAL_RESETS_MAX: usize = 100;
 /// Serves one accepted connection to its end.
 pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut place: Place<H>) {
     let shared = place.shared().clone();
-    // Segments are written whole; waiting to fill a packet would only delay their ends.
-    let _ = stream.set_nodelay(true);
+    tune(&stream, &shared.limits);
     let handshake = async {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let config = shared.tls.tcp(&hello.client_hello());
@@ -73,30 +73,34 @@ pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut p
         _ => Protocol::Http1,
     };
     place.speaks(protocol);
+    let link = Tcp::new(stream.get_ref().0);
     let stream = Records::new(stream);
     match protocol {
-        Protocol::Http2 => serve_http2(stream, peer, &shared).await,
-        _ => serve_http1(stream, peer, &shared, Some(&shared.alt_svc)).await,
+        Protocol::Http2 => serve_http2(stream, link, peer, &shared).await,
+        _ => serve_http1(stream, link, peer, &shared, Some(&shared.alt_svc)).await,
     }
 }
 
 /// Serves one accepted connection without TLS to its end. Nobody is told of HTTP/3 there.
 pub(super) async fn serve_plain<H: Handler>(stream: TcpStream, peer: SocketAddr, mut place: Place<H>) {
     let shared = place.shared().clone();
-    let _ = stream.set_nodelay(true);
+    tune(&stream, &shared.limits);
     place.speaks(Protocol::Http1);
-    serve_http1(stream, peer, &shared, None).await;
+    let link = Tcp::new(&stream);
+    serve_http1(stream, link, peer, &shared, None).await;
 }
 
 async fn serve_http1<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
     stream: S,
+    link: Arc<Tcp>,
     peer: SocketAddr,
     shared: &Arc<Shared<H>>,
     alt_svc: Option<&HeaderValue>,
 ) {
     let activity = Activity::new();
-    let stream = Joint::new(Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true));
-    let answer = |request| answer(shared, &activity, Protocol::Http1, peer, alt_svc, request);
+    let metered = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true, link.clone());
+    let stream = Joint::new(metered);
+    let answer = |request| answer(shared, &activity, &link, Protocol::Http1, peer, alt_svc, request);
     let connection = http1::Builder::new()
         // Ours is measured from the head's first byte, not from the answer before.
         .header_read_timeout(None)
@@ -108,18 +112,20 @@ async fn serve_http1<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
 
 async fn serve_http2<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
     stream: S,
+    link: Arc<Tcp>,
     peer: SocketAddr,
     shared: &Arc<Shared<H>>,
 ) {
     let activity = Activity::new();
     let service = service_fn({
-        let (shared, activity) = (shared.clone(), activity.clone());
+        let (shared, activity, link) = (shared.clone(), activity.clone(), link.clone());
         move |request| {
-            let (shared, activity) = (shared.clone(), activity.clone());
-            async move { answer(&shared, &activity, Protocol::Http2, peer, Some(&shared.alt_svc), request).await }
+            let (shared, activity, link) = (shared.clone(), activity.clone(), link.clone());
+            async move { answer(&shared, &activity, &link, Protocol::Http2, peer, Some(&shared.alt_svc), request).await }
         }
     });
-    let stream = Joint::new(Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false));
+    let metered = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false, link);
+    let stream = Joint::new(metered);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(shared.limits.streams_max)
@@ -172,6 +178,7 @@ async fn drive<C: Future<Output = hyper::Result<()>>, S: AsyncWrite + Holds + Un
 async fn answer<H: Handler>(
     shared: &Shared<H>,
     activity: &Arc<Activity>,
+    link: &Arc<Tcp>,
     protocol: Protocol,
     peer: SocketAddr,
     alt_svc: Option<&HeaderValue>,
@@ -182,7 +189,8 @@ async fn answer<H: Handler>(
     let named = head.uri.authority().map(|authority| authority.as_str());
     let authority = named.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default().to_owned();
     let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let request = Request { method: head.method, authority, path_and_query, headers: head.headers, protocol, peer };
+    let link = Link::Tcp(link.clone());
+    let request = Request { method: head.method, authority, path_and_query, headers: head.headers, protocol, peer, link };
     let mut response = shared.answer(request).await;
     if let Some(alt_svc) = alt_svc {
         response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
@@ -252,11 +260,13 @@ struct Metered<S> {
     heads: bool,
     /// Runs while a write is pending.
     patience: Option<Pin<Box<Sleep>>>,
+    /// Told before the stream is closed.
+    link: Arc<Tcp>,
 }
 
 impl<S> Metered<S> {
-    fn new(stream: S, stall_max: Duration, activity: Arc<Activity>, heads: bool) -> Self {
-        Self { stream, stall_max, activity, heads, patience: None }
+    fn new(stream: S, stall_max: Duration, activity: Arc<Activity>, heads: bool, link: Arc<Tcp>) -> Self {
+        Self { stream, stall_max, activity, heads, patience: None, link }
     }
 
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -281,6 +291,12 @@ impl<S: Holds> Metered<S> {
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let released = self.stream.poll_release(cx);
         self.watch(cx, released)
+    }
+}
+
+impl<S> Drop for Metered<S> {
+    fn drop(&mut self) {
+        self.link.closes();
     }
 }
 

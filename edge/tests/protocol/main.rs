@@ -3,7 +3,9 @@
 mod drain;
 mod exchange;
 mod hostile;
+mod pacing;
 mod plain;
+mod priority;
 mod records;
 mod support;
 mod tls;

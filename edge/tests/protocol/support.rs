@@ -189,11 +189,17 @@ impl Running {
 
     /// The same for HTTP/3. The endpoint comes with it.
     pub(crate) async fn raw_quic(&self) -> (quinn::Endpoint, quinn::Connection) {
+        self.raw_quic_by(quinn::TransportConfig::default()).await
+    }
+
+    /// The same, by windows and patience of its own.
+    pub(crate) async fn raw_quic_by(&self, transport: quinn::TransportConfig) -> (quinn::Endpoint, quinn::Connection) {
         let mut tls = rustls::ClientConfig::clone(&self.client_tls);
         tls.alpn_protocols = vec![b"h3".to_vec()];
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("binds");
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
         let connecting = endpoint.connect_with(config, self.addr, "127.0.0.1").expect("an address");
         let connection = connecting.await.expect("shakes hands");
         (endpoint, connection)

@@ -8,6 +8,7 @@ mod lies;
 mod objects;
 mod open;
 mod origin;
+mod pacing;
 mod parts;
 mod ssd;
 mod stampede;

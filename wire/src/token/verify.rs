@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use super::{
-    Audience, Claims, KeySet, Presented, Renewal, TOKEN_BYTES_MAX,
+    Audience, Claims, KeySet, Presented, RATE_CLAIM, RATE_CLAIM_MIN, Renewal, TOKEN_BYTES_MAX,
     claims::BadClaim,
     container::Container,
     jwe::{self, Shut},
@@ -71,6 +71,7 @@ struct Verified {
     clients: Option<IpNet>,
     container: Held,
     subject: Option<String>,
+    bits_per_second_max: Option<u64>,
     /// The issuer, or for want of one its key, and the `jti`.
     once: Option<(String, String)>,
     /// Kept only if the token asks for renewal.
@@ -228,11 +229,12 @@ impl Verifier {
         }
         let clients = claims.cdniip.as_deref().map(|cdniip| self.clients(cdniip)).transpose()?;
         let subject = claims.sub.as_deref().map(|sub| self.subject(sub)).transpose()?.flatten();
+        let bits_per_second_max = claims.extensions.get(RATE_CLAIM).map(rate).transpose()?;
         let container = self.held(claims.cdniuc.as_deref().unwrap_or_default())?;
         let once = claims.jti.clone().map(|jti| (claims.iss.clone().unwrap_or(kid), jti));
         let (exp, nbf) = (claims.exp, claims.nbf);
         let renewing = claims.cdnistt.is_some_and(|transport| transport != 0).then_some(claims);
-        Ok(Verified { exp, nbf, clients, container, subject, once, renewing })
+        Ok(Verified { exp, nbf, clients, container, subject, bits_per_second_max, once, renewing })
     }
 
     /// §2.1.10: "This is represented in CIDR notation with dotted decimal format for IPv4 addresses [RFC0791] or canonical text
@@ -281,6 +283,11 @@ impl Verifier {
     }
 }
 
+fn rate(claim: &serde_json::Value) -> Result<u64, Refusal> {
+    let rate = claim.as_u64().filter(|rate| *rate >= RATE_CLAIM_MIN);
+    rate.ok_or_else(|| BadClaim::new(RATE_CLAIM, format!("is not a whole number of at least {RATE_CLAIM_MIN}")).into())
+}
+
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { keys, rules, .. } = self;
@@ -311,6 +318,11 @@ impl Grant {
         Self { verified: None, renewal: None }
     }
 
+    /// Whether nobody had to present anything for it.
+    pub const fn is_open_path(&self) -> bool {
+        self.verified.is_none()
+    }
+
     /// When the token ends, in seconds since 1970; `u64::MAX` if never.
     pub fn expires_unix_s(&self) -> u64 {
         self.verified.as_ref().and_then(|verified| verified.exp).unwrap_or(u64::MAX)
@@ -319,6 +331,11 @@ impl Grant {
     /// Whom the token is for, if it says so to us.
     pub fn subject(&self) -> Option<&str> {
         self.verified.as_ref()?.subject.as_deref()
+    }
+
+    /// The most that may be sent for the token, if it says so ([`RATE_CLAIM`](super::RATE_CLAIM)).
+    pub fn bits_per_second_max(&self) -> Option<u64> {
+        self.verified.as_ref()?.bits_per_second_max
     }
 
     /// The renewal that the token asks for.
@@ -463,6 +480,18 @@ mod tests {
         let mut claims = serde_json::to_value(tree()).unwrap();
         claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         outcome(rules, &claims.to_string())
+    }
+
+    #[test]
+    fn a_token_may_say_at_what_rate_it_is_sent_for() {
+        let rate = |claim: Value| with(Rules::default(), json!({ RATE_CLAIM: claim })).map(|grant| grant.bits_per_second_max());
+        assert_eq!(rate(json!(25_000_000)).unwrap(), Some(25_000_000));
+        assert_eq!(with(Rules::default(), json!({})).unwrap().bits_per_second_max(), None);
+        assert!(Grant::open_path().bits_per_second_max().is_none() && Grant::open_path().is_open_path());
+        for claim in [json!(999_999), json!(0), json!(-1), json!(2e6), json!("2000000"), Value::Null] {
+            let refusal = rate(claim.clone()).unwrap_err();
+            assert!(refusal.to_string().contains(RATE_CLAIM), "{claim}: {refusal}");
+        }
     }
 
     #[test]

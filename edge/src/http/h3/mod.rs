@@ -3,16 +3,15 @@
 //! An answer is a HEADERS frame by h3, then one DATA frame whose payload goes to QUIC as the `Bytes` that the cache holds (RFC 9114 §4.1).
 //! A client that resets or stops the stream ends the body at once, also while it waits for bytes.
 
+mod frames;
 mod over_quic;
 mod over_quinn;
+mod priority;
 mod transport;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -24,6 +23,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 pub use over_quinn::Quinn;
+pub use priority::BadUpdate;
 pub use transport::{
     BidiStream, Bodies, Connection, Halves, Opener, ReadLimits, Receiver, RecvStream, SendStream, Sender, TooMuch, Transport,
 };
@@ -32,9 +32,11 @@ use super::{
     Handler, Protocol, Request,
     activity::Activity,
     body::Body,
+    link::Link,
     quic::{self, Incoming, VarInt},
-    server::{Place, Shared, canonical},
+    server::{Place, QUIC_SEND_WINDOW_BYTES, Shared, canonical},
 };
+use priority::Priority;
 
 /// H3_NO_ERROR (RFC 9114 §8.1).
 pub(super) const NO_ERROR: VarInt = VarInt::from_u32(0x100);
@@ -57,7 +59,10 @@ pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
     let handshake = async {
         let quic = incoming.accept().await.map_err(|error| tracing::debug!(%error, "QUIC handshake failed"))?;
         let reads = ReadLimits { request_bytes_max: limits.head_buffer_bytes().into(), control_bytes_max: CONTROL_BYTES_MAX };
-        let transport = Connection::new(quic.clone(), reads);
+        if let Some(bits_per_second) = limits.connection_bits_per_second_max {
+            quic.cap(bits_per_second, QUIC_SEND_WINDOW_BYTES, shared.counters.clone());
+        }
+        let transport = Connection::new(quic.clone(), reads).heeding(limits.streams_max);
         let bodies = transport.bodies();
         let mut builder = h3::server::builder();
         builder.max_field_section_size(limits.head_buffer_bytes().into()).send_grease(false);
@@ -73,7 +78,14 @@ pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
         () = shared.drain.cancelled() => return,
     };
     place.speaks(Protocol::Http3);
-    let client = Arc::new(Client { shared: shared.clone(), quic, bodies, activity: Activity::new(), spoilt: AtomicU32::new(0) });
+    let client = Arc::new(Client {
+        shared: shared.clone(),
+        quic,
+        bodies,
+        activity: Activity::new(),
+        spoilt: AtomicU32::new(0),
+        taken_bytes: AtomicU64::new(0),
+    });
     client.serve(connection).await;
     client.quic.close(NO_ERROR, b"");
 }
@@ -86,6 +98,8 @@ struct Client<H> {
     activity: Arc<Activity>,
     /// Requests that had no sound head.
     spoilt: AtomicU32,
+    /// Bytes of bodies that QUIC took, which it does as the client takes others.
+    taken_bytes: AtomicU64,
 }
 
 impl<H: Handler> Client<H> {
@@ -130,6 +144,9 @@ impl<H: Handler> Client<H> {
         let Some(stopped) = self.bodies.look(id, quic::SendStream::stopped) else { return };
         let mut stopped = std::pin::pin!(stopped);
         let (head, ()) = request.into_parts();
+        // What a PRIORITY_UPDATE frame said before overrides it (RFC 9218 §7).
+        let number = id.into_inner();
+        self.quic.prioritize_first(transport::quic_id(id), Priority::of(&head.headers).rank(number));
         let request = Request {
             authority: head.uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default(),
             path_and_query: head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
@@ -137,23 +154,23 @@ impl<H: Handler> Client<H> {
             headers: head.headers,
             protocol: Protocol::Http3,
             peer: canonical(self.quic.remote_address()),
+            link: Link::Quic(self.quic.clone()),
         };
         let response = tokio::select! {
             response = self.shared.answer(request) => response,
             _ = stopped.as_mut() => return,
         };
         let (head, mut body) = response.into_parts();
-        let heading = timeout(limits.write_stall_max, stream.send_response(::http::Response::from_parts(head, ())));
-        match heading.await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return,
-            Err(_) => return self.shared.counters.stalled.up(),
+        match self.patiently(stream.send_response(::http::Response::from_parts(head, ()))).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) => return,
+            None => return self.shared.counters.stalled.up(),
         }
         // A request's body, should there be one, is not wanted (RFC 9114 §4.1.1).
         stream.stop_sending(Code::H3_NO_ERROR);
         let Some(mut send) = self.bodies.take(id) else { return };
         let sent = tokio::select! {
-            sent = send_body(&mut send, &mut body, limits.write_stall_max) => sent,
+            sent = self.send_body(&mut send, &mut body) => sent,
             _ = stopped.as_mut() => return,
         };
         match sent {
@@ -161,7 +178,7 @@ impl<H: Handler> Client<H> {
                 send.finish();
                 drop(body);
                 // The connection must not be closed before the client has it all.
-                let _ = timeout(limits.write_stall_max, stopped).await;
+                let _ = self.patiently(stopped).await;
             }
             Err(Broken::Source) => send.reset(INTERNAL_ERROR),
             Err(Broken::Stalled) => {
@@ -172,8 +189,47 @@ impl<H: Handler> Client<H> {
         }
     }
 
+    async fn send_body(&self, send: &mut quic::SendStream, body: &mut Body) -> Result<(), Broken> {
+        let mut frame = Some(data_frame_head(body.bytes_left()));
+        while let Some(chunk) = body.chunk().await {
+            let chunk = chunk.map_err(|error| {
+                tracing::debug!(%error, "an answer broke off");
+                Broken::Source
+            })?;
+            let mut chunks = [frame.take().unwrap_or_default(), chunk];
+            let mut rest = &mut chunks[..];
+            while !rest.is_empty() {
+                let written = self.patiently(send.write_chunks(rest)).await;
+                let written = written.ok_or(Broken::Stalled)?.map_err(|_| Broken::Gone)?;
+                self.taken_bytes.fetch_add(written.bytes as u64, Ordering::Relaxed);
+                rest = &mut rest[written.chunks..];
+            }
+        }
+        Ok(())
+    }
+
+    /// What `work` comes to, unless the client takes nothing for too long. As long as it takes something on another stream, that may be
+    /// what is more urgent.
+    async fn patiently<A>(&self, work: impl Future<Output = A>) -> Option<A> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            let before = self.taken_bytes.load(Ordering::Relaxed);
+            if let Ok(done) = timeout(self.shared.limits.write_stall_max, work.as_mut()).await {
+                return Some(done);
+            }
+            if self.taken_bytes.load(Ordering::Relaxed) == before {
+                return None;
+            }
+        }
+    }
+
     /// A request that has no head to answer. Each costs the client nothing and h3 an entry for as long as the connection lasts.
     fn spoilt(&self, error: &StreamError) {
+        if let StreamError::Undefined(error) = error
+            && let Some(bad) = error.downcast_ref::<BadUpdate>()
+        {
+            return self.quic.close(bad.code(), bad.to_string().as_bytes());
+        }
         // What h3 has answered with 431 itself (RFC 9114 §4.2.2), and what not even it should read.
         let too_large = match error {
             StreamError::HeaderTooBig { .. } => true,
@@ -195,24 +251,6 @@ enum Broken {
     Source,
     Stalled,
     Gone,
-}
-
-async fn send_body(send: &mut quic::SendStream, body: &mut Body, stall_max: Duration) -> Result<(), Broken> {
-    let mut frame = Some(data_frame_head(body.bytes_left()));
-    while let Some(chunk) = body.chunk().await {
-        let chunk = chunk.map_err(|error| {
-            tracing::debug!(%error, "an answer broke off");
-            Broken::Source
-        })?;
-        let mut chunks = [frame.take().unwrap_or_default(), chunk];
-        let mut rest = &mut chunks[..];
-        while !rest.is_empty() {
-            let written = timeout(stall_max, send.write_chunks(rest)).await;
-            let written = written.map_err(|_| Broken::Stalled)?.map_err(|_| Broken::Gone)?;
-            rest = &mut rest[written.chunks..];
-        }
-    }
-    Ok(())
 }
 
 /// A DATA frame's type and length (RFC 9114 §7.2.1; integers as in RFC 9000 §16).

@@ -35,6 +35,10 @@ impl Transport for Connection {
     fn close(&self, code: VarInt, reason: &[u8]) {
         Self::close(self, code, reason);
     }
+
+    fn prioritize(&self, id: StreamId, priority: i32) {
+        Self::prioritize(self, id, priority);
+    }
 }
 
 impl Sender for SendStream {
@@ -56,6 +60,10 @@ impl Sender for SendStream {
 
     fn reset(&mut self, code: VarInt) {
         Self::reset(self, code);
+    }
+
+    fn prioritize(&mut self, priority: i32) {
+        Self::prioritize(self, priority);
     }
 }
 

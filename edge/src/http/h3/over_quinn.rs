@@ -101,6 +101,11 @@ impl Sender for SendStream {
         // Fails only when the stream is over already.
         let _ = Self::reset(self, code);
     }
+
+    fn prioritize(&mut self, priority: i32) {
+        // Fails only when the stream is over already.
+        let _ = self.set_priority(priority);
+    }
 }
 
 impl Receiver for RecvStream {

@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -14,6 +17,11 @@ use bytes::{Buf, Bytes};
 use h3::quic::{self, ConnectionErrorIncoming, StreamErrorIncoming, StreamId, WriteBuf};
 use parking_lot::Mutex;
 use quinn_proto::{ConnectionError, VarInt};
+
+use super::{
+    frames::{self, Frames, Update},
+    priority::{BadUpdate, Priority},
+};
 
 /// The most bytes taken from a stream at once.
 const READ_BYTES_MAX: u64 = 256 << 10;
@@ -37,6 +45,8 @@ pub trait Transport: Send + Sized {
     fn poll_open_uni(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::Sender, ConnectionError>>;
     /// Closes the connection at once.
     fn close(&self, code: VarInt, reason: &[u8]);
+    /// Sets how urgent what is sent on a request's stream is; the stream may be one that the other side will open. Clients need not.
+    fn prioritize(&self, _: quinn_proto::StreamId, _: i32) {}
 }
 
 /// Both halves of a stream.
@@ -52,6 +62,8 @@ pub trait Sender: Send {
     fn finish(&mut self);
     /// Gives up.
     fn reset(&mut self, code: VarInt);
+    /// Sets how urgent it is: the highest number goes first.
+    fn prioritize(&mut self, priority: i32);
 }
 
 /// What this wants of a receiving half.
@@ -88,12 +100,28 @@ pub struct TooMuch;
 pub struct Connection<T: Transport> {
     opener: Opener<T>,
     limits: ReadLimits,
+    /// `None` for clients: servers do not say what is urgent.
+    heeds: Option<Heeds>,
+}
+
+/// What is known of the streams that a client may open.
+#[derive(Clone)]
+struct Heeds {
+    /// Streams that it may have open at once.
+    streams_max: u64,
+    /// Streams that it has opened.
+    opened: Arc<AtomicU64>,
 }
 
 impl<T: Transport> Connection<T> {
     /// Takes an established connection.
     pub fn new(transport: T, limits: ReadLimits) -> Self {
-        Self { opener: Opener { transport, bodies: Bodies::default() }, limits }
+        Self { opener: Opener { transport, bodies: Bodies::default() }, limits, heeds: None }
+    }
+
+    /// The same for servers: heeds what a client, which may have `streams_max` requests under way, says about their order (RFC 9218 §7.2).
+    pub fn heeding(self, streams_max: u32) -> Self {
+        Self { heeds: Some(Heeds { streams_max: streams_max.into(), opened: Arc::default() }), ..self }
     }
 
     /// The sending halves of its request streams.
@@ -103,17 +131,22 @@ impl<T: Transport> Connection<T> {
 }
 
 impl<T: Transport> quic::Connection<Bytes> for Connection<T> {
-    type RecvStream = RecvStream<T::Receiver>;
+    type RecvStream = RecvStream<T>;
     type OpenStreams = Opener<T>;
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::RecvStream, ConnectionErrorIncoming>> {
-        let accepted = ready!(self.opener.transport.poll_accept_uni(cx));
-        Poll::Ready(accepted.map(|half| RecvStream::new(half, self.limits.control_bytes_max)).map_err(connection_error))
+        let half = ready!(self.opener.transport.poll_accept_uni(cx)).map_err(connection_error)?;
+        let onlooker = self.heeds.as_ref().map(|heeds| Onlooker::of_control(&self.opener.transport, heeds));
+        Poll::Ready(Ok(RecvStream::new(half, self.limits.control_bytes_max, onlooker)))
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, ConnectionErrorIncoming>> {
-        let accepted = ready!(self.opener.transport.poll_accept_bi(cx));
-        Poll::Ready(accepted.map(|halves| self.opener.bidi(halves, self.limits.request_bytes_max)).map_err(connection_error))
+        let halves = ready!(self.opener.transport.poll_accept_bi(cx)).map_err(connection_error)?;
+        let onlooker = self.heeds.as_ref().map(|heeds| {
+            heeds.opened.fetch_add(1, Ordering::Relaxed);
+            Onlooker::of_request()
+        });
+        Poll::Ready(Ok(self.opener.bidi(halves, self.limits.request_bytes_max, onlooker)))
     }
 
     fn opener(&self) -> Opener<T> {
@@ -145,13 +178,13 @@ pub struct Opener<T: Transport> {
 }
 
 impl<T: Transport> Opener<T> {
-    fn bidi(&self, (send, recv): Halves<T>, read_bytes_max: u64) -> BidiStream<T> {
+    fn bidi(&self, (send, recv): Halves<T>, read_bytes_max: u64, onlooker: Option<Onlooker<T>>) -> BidiStream<T> {
         let id = send.id();
         let send = Arc::new(Mutex::new(Some(send)));
         self.bodies.0.lock().insert(id, send.clone());
         BidiStream {
             send: SendStream { id, half: send, pending: None, bodies: Some(self.bodies.clone()) },
-            recv: RecvStream::new(recv, read_bytes_max),
+            recv: RecvStream::new(recv, read_bytes_max, onlooker),
         }
     }
 }
@@ -168,7 +201,7 @@ impl<T: Transport> quic::OpenStreams<Bytes> for Opener<T> {
 
     fn poll_open_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::BidiStream, StreamErrorIncoming>> {
         let opened = ready!(self.transport.poll_open_bi(cx));
-        Poll::Ready(opened.map(|halves| self.bidi(halves, u64::MAX)).map_err(lost))
+        Poll::Ready(opened.map(|halves| self.bidi(halves, u64::MAX, None)).map_err(lost))
     }
 
     fn poll_open_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::SendStream, StreamErrorIncoming>> {
@@ -184,12 +217,12 @@ impl<T: Transport> quic::OpenStreams<Bytes> for Opener<T> {
 /// Both halves of a request stream.
 pub struct BidiStream<T: Transport> {
     send: SendStream<T::Sender>,
-    recv: RecvStream<T::Receiver>,
+    recv: RecvStream<T>,
 }
 
 impl<T: Transport> quic::BidiStream<Bytes> for BidiStream<T> {
     type SendStream = SendStream<T::Sender>;
-    type RecvStream = RecvStream<T::Receiver>;
+    type RecvStream = RecvStream<T>;
 
     fn split(self) -> (Self::SendStream, Self::RecvStream) {
         (self.send, self.recv)
@@ -235,19 +268,20 @@ impl<T: Transport> quic::SendStream<Bytes> for BidiStream<T> {
 }
 
 /// A receiving half.
-pub struct RecvStream<R> {
-    half: R,
+pub struct RecvStream<T: Transport> {
+    half: T::Receiver,
     /// What may still be read.
     bytes_left: u64,
+    onlooker: Option<Onlooker<T>>,
 }
 
-impl<R: Receiver> RecvStream<R> {
-    fn new(half: R, bytes_max: u64) -> Self {
-        Self { half, bytes_left: bytes_max }
+impl<T: Transport> RecvStream<T> {
+    fn new(half: T::Receiver, bytes_max: u64, onlooker: Option<Onlooker<T>>) -> Self {
+        Self { half, bytes_left: bytes_max, onlooker }
     }
 }
 
-impl<R: Receiver> quic::RecvStream for RecvStream<R> {
+impl<T: Transport> quic::RecvStream for RecvStream<T> {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
@@ -256,6 +290,9 @@ impl<R: Receiver> quic::RecvStream for RecvStream<R> {
         }
         let chunk = ready!(self.half.poll_read(cx, self.bytes_left.min(READ_BYTES_MAX) as usize))?;
         self.bytes_left -= chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if let (Some(chunk), Some(onlooker)) = (&chunk, &mut self.onlooker) {
+            onlooker.see(chunk).map_err(|bad| StreamErrorIncoming::Unknown(Box::new(bad)))?;
+        }
         Poll::Ready(Ok(chunk))
     }
 
@@ -266,6 +303,55 @@ impl<R: Receiver> quic::RecvStream for RecvStream<R> {
     fn recv_id(&self) -> StreamId {
         stream_id(self.half.id())
     }
+}
+
+/// Sees what h3 reads of a client's streams, for what h3 does not know.
+struct Onlooker<T> {
+    frames: Frames,
+    /// On the control stream.
+    control: Option<(T, Heeds)>,
+}
+
+impl<T: Transport> Onlooker<T> {
+    fn of_request() -> Self {
+        Self { frames: Frames::of_request(), control: None }
+    }
+
+    fn of_control(transport: &T, heeds: &Heeds) -> Self {
+        Self { frames: Frames::of_control(), control: Some((transport.again(), heeds.clone())) }
+    }
+
+    /// An error ends the connection: at once here, and where a request's head is awaited if it is on a request's stream.
+    fn see(&mut self, bytes: &[u8]) -> Result<(), BadUpdate> {
+        let control = &self.control;
+        self.frames.pass(bytes, |update| {
+            let Some((transport, heeds)) = control else { return Err(BadUpdate::Misplaced) };
+            let heeded = heed(&update, transport, heeds);
+            heeded.inspect_err(|bad| transport.close(bad.code(), bad.to_string().as_bytes()))
+        })
+    }
+}
+
+/// Does as a PRIORITY_UPDATE frame says. One for a stream that is over is without effect, and so is one that cannot be parsed (RFC 9218 §7 lets
+/// it end the connection, and need not). What it says of a stream that is yet to come is kept in that stream's place, of which QUIC has as many
+/// as the client may open.
+fn heed<T: Transport>(update: &Update<'_>, transport: &T, heeds: &Heeds) -> Result<(), BadUpdate> {
+    if update.kind == frames::UPDATE_PUSH {
+        return Err(BadUpdate::Push);
+    }
+    let (id, value) = frames::integer(update.payload).ok_or(BadUpdate::Truncated)?;
+    // Request streams are those that a client opens in both directions (RFC 9000 §2.1).
+    if id % 4 != 0 {
+        return Err(BadUpdate::NoRequest(id));
+    }
+    // A stream gives way to one more only after it was seen here.
+    if id / 4 >= heeds.opened.load(Ordering::Relaxed) + heeds.streams_max {
+        return Err(BadUpdate::BeyondLimit(id));
+    }
+    if let Some(priority) = Priority::parse(value).filter(|_| update.is_whole) {
+        transport.prioritize(varint(id).into(), priority.rank(id));
+    }
+    Ok(())
 }
 
 type Shared<S> = Arc<Mutex<Option<S>>>;
@@ -310,7 +396,9 @@ pub struct SendStream<S> {
 }
 
 impl<S: Sender> SendStream<S> {
-    fn uni(half: S) -> Self {
+    fn uni(mut half: S) -> Self {
+        // Control and QPACK: no body may hold up a GOAWAY.
+        half.prioritize(i32::MAX);
         Self { id: half.id(), half: Arc::new(Mutex::new(Some(half))), pending: None, bodies: None }
     }
 }
@@ -368,7 +456,7 @@ fn stream_id(id: quinn_proto::StreamId) -> StreamId {
     VarInt::from(id).into_inner().try_into().expect("a QUIC stream id is one of HTTP/3")
 }
 
-fn quic_id(id: StreamId) -> quinn_proto::StreamId {
+pub(super) fn quic_id(id: StreamId) -> quinn_proto::StreamId {
     varint(id.into_inner()).into()
 }
 

@@ -1,12 +1,14 @@
 //! A connection: its handle, and what all of its handles share with the driver.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     fmt,
     future::poll_fn,
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use quinn_proto::{ConnectionError, ConnectionHandle, ConnectionStats, Dir, Event, StreamEvent, StreamId, VarInt};
 
 use super::{RecvStream, SendStream, hub::Hub, now, waiters::Waiters};
+use crate::http::{Cap, Counters, pace::Brake};
 
 /// A connection. Handles of it and of its streams keep it open; the last one dropped closes it.
 #[derive(Clone)]
@@ -37,10 +40,14 @@ pub(super) struct State {
     connected: bool,
     /// The driver knows that there is something to do.
     listed: bool,
+    /// If there is a cap on what it sends, and who counts what had to wait for it.
+    brake: Option<(Brake, Arc<Counters>)>,
     /// By stream: one task each.
     readers: HashMap<StreamId, Waker>,
     writers: HashMap<StreamId, Waker>,
     stops: HashMap<StreamId, Waker>,
+    /// Streams that can be written to again; empty but in between, and kept for its memory.
+    writable: Vec<StreamId>,
     /// By direction.
     accepting: [Waiters; 2],
     opening: [Waiters; 2],
@@ -126,6 +133,33 @@ impl Connection {
         self.lock().quic.remote_address()
     }
 
+    /// Sends no more than `bits_per_second` from now on. `send_window_bytes` is what it may have unacknowledged or unsent without a cap.
+    pub fn cap(&self, bits_per_second: u64, send_window_bytes: u64, counters: Arc<Counters>) {
+        let mut state = self.lock();
+        state.brake = Some((Brake::new(bits_per_second), counters));
+        state.quic.set_send_window(Brake::send_window_bytes(bits_per_second, send_window_bytes));
+    }
+
+    /// As [`SendStream::prioritize`], for a stream in both directions that may be one that the other side has yet to open. Without effect if
+    /// it may not, and once the stream is over.
+    pub fn prioritize(&self, id: StreamId, priority: i32) {
+        if id.dir() == Dir::Bi {
+            let _ = self.lock().quic.send_stream(id).set_priority(priority);
+        }
+    }
+
+    /// The same, unless it was set before.
+    pub fn prioritize_first(&self, id: StreamId, priority: i32) {
+        if id.dir() != Dir::Bi {
+            return;
+        }
+        let mut state = self.lock();
+        let mut stream = state.quic.send_stream(id);
+        if stream.priority().is_ok_and(|priority| priority == 0) {
+            let _ = stream.set_priority(priority);
+        }
+    }
+
     /// What was sent and received, and how the path is.
     pub fn stats(&self) -> ConnectionStats {
         self.lock().quic.stats()
@@ -188,9 +222,11 @@ impl Shared {
             error: None,
             connected: false,
             listed: false,
+            brake: None,
             readers: HashMap::new(),
             writers: HashMap::new(),
             stops: HashMap::new(),
+            writable: Vec::new(),
             accepting: Default::default(),
             opening: Default::default(),
             connecting: Waiters::default(),
@@ -232,6 +268,30 @@ impl State {
         self.listed = false;
     }
 
+    /// How many datagrams of the usual size it may send now, up to `max`; 0 while its cap holds it.
+    pub(super) fn may_send(&mut self, max: usize, now: Instant) -> usize {
+        let Some((brake, _)) = &mut self.brake else { return max };
+        brake.allows(self.quic.current_mtu().into(), now).unwrap_or(0).min(max)
+    }
+
+    /// It sent so much.
+    pub(super) fn sent(&mut self, bytes: usize, now: Instant) {
+        if let Some((brake, counters)) = &mut self.brake
+            && brake.sent(bytes, now)
+        {
+            counters.paced(Cap::Connection).add(bytes as u64);
+        }
+    }
+
+    /// When to look after it next, if nothing happens before.
+    pub(super) fn deadline(&mut self) -> Option<Instant> {
+        let deadline = self.quic.poll_timeout();
+        match self.brake.as_ref().and_then(|(brake, _)| brake.due()) {
+            Some(due) => Some(deadline.map_or(due, |deadline| deadline.min(due))),
+            None => deadline,
+        }
+    }
+
     /// Passes on what the protocol has to say to the endpoint and to handles. True if that was the last of the connection.
     pub(super) fn settle(
         &mut self,
@@ -249,7 +309,17 @@ impl State {
         while let Some(event) = self.quic.poll() {
             self.tell(event, woken);
         }
+        self.tell_writable(woken);
         drained
+    }
+
+    /// Room that streams share goes to who is woken first: the most urgent.
+    fn tell_writable(&mut self, woken: &mut Vec<Waker>) {
+        let Self { quic, writers, writable, .. } = self;
+        if writable.len() > 1 {
+            writable.sort_by_cached_key(|id| Reverse(quic.send_stream(*id).priority().unwrap_or_default()));
+        }
+        woken.extend(writable.drain(..).filter_map(|id| writers.remove(&id)));
     }
 
     fn tell(&mut self, event: Event, woken: &mut Vec<Waker>) {
@@ -263,7 +333,7 @@ impl State {
                 StreamEvent::Opened { dir } => self.accepting[dir as usize].release(woken),
                 StreamEvent::Available { dir } => self.opening[dir as usize].release(woken),
                 StreamEvent::Readable { id } => woken.extend(self.readers.remove(&id)),
-                StreamEvent::Writable { id } => woken.extend(self.writers.remove(&id)),
+                StreamEvent::Writable { id } => self.writable.push(id),
                 StreamEvent::Finished { id } => woken.extend(self.stops.remove(&id)),
                 StreamEvent::Stopped { id, .. } => {
                     woken.extend(self.stops.remove(&id));

@@ -253,7 +253,12 @@ impl Core {
             }
             outbox.clear();
             let datagrams_max = (BATCH_BYTES / usize::from(state.quic.current_mtu())).clamp(1, BATCH_DATAGRAMS);
+            let datagrams_max = state.may_send(datagrams_max, now);
+            if datagrams_max == 0 {
+                break true;
+            }
             let Some(transmit) = state.quic.poll_transmit(now, datagrams_max, outbox) else { break true };
+            state.sent(transmit.size, now);
             sent += transmit.segment_size.map_or(1, |bytes| transmit.size.div_ceil(bytes));
             *blocked = keep(socket.send(cx, &transmit, outbox, 0), transmit);
         };
@@ -263,7 +268,7 @@ impl Core {
             drop(state);
             self.remove(handle, woken);
         } else {
-            timers.want(handle, state.quic.poll_timeout());
+            timers.want(handle, state.deadline());
             if !idle {
                 enqueue(slots, ready, handle);
             }

@@ -31,6 +31,6 @@ pub use stream::{ReadError, RecvStream, SendStream, Stopped, WriteError};
 use std::time::Instant;
 
 /// The runtime's clock, which the timer goes by.
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

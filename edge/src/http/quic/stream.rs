@@ -116,6 +116,12 @@ impl SendStream {
         }
     }
 
+    /// Sets how urgent it is: the highest number goes first, equals go in turns; 0 unless set. Of what is written already some more may go as
+    /// before. Without effect once it is over.
+    pub fn prioritize(&mut self, priority: i32) {
+        let _ = self.connection.lock().quic.send_stream(self.id).set_priority(priority);
+    }
+
     /// Waits for the other side to stop it, or to have it all.
     pub fn stopped(&self) -> Stopped {
         Stopped { connection: self.connection.clone(), id: self.id }

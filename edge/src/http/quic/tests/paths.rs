@@ -1,15 +1,20 @@
 //! Paths: lossy ones, ones that change, ones that end, systems that do not take batches.
 
 use std::{
+    io::IoSliceMut,
     net::{SocketAddr, UdpSocket},
     os::fd::AsRawFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use futures_util::future::join_all;
+use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use tokio::task::JoinHandle;
+use tokio::{io::Interest, task::JoinHandle};
 
 use super::{Served, Setting, bind, patient, soon};
 use crate::http::quic::ConnectionError;
@@ -57,6 +62,126 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Passes datagrams on as they are, and says of every tenth that the server sent so that routers may mark it (ECT, RFC 3168) that there is
+/// congestion. Loses nothing.
+struct Router {
+    addr: SocketAddr,
+    down: Arc<Counted>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+/// What the server sent.
+#[derive(Default)]
+struct Counted {
+    markable: AtomicU64,
+    others: AtomicU64,
+}
+
+/// A socket that sees and sets what IP says of congestion.
+struct Marking {
+    io: tokio::net::UdpSocket,
+    state: quinn_udp::UdpSocketState,
+}
+
+impl Marking {
+    fn new() -> Arc<Self> {
+        let udp = bind();
+        let state = quinn_udp::UdpSocketState::new((&udp).into()).expect("a socket");
+        Arc::new(Self { io: tokio::net::UdpSocket::from_std(udp).expect("a socket"), state })
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.io.local_addr().expect("bound")
+    }
+
+    /// Some datagrams of one sender.
+    async fn receive(&self, room: &mut [u8]) -> quinn_udp::RecvMeta {
+        let mut meta = quinn_udp::RecvMeta::default();
+        loop {
+            self.io.readable().await.expect("a socket");
+            let received = self.io.try_io(Interest::READABLE, || {
+                self.state.recv((&self.io).into(), &mut [IoSliceMut::new(room)], std::slice::from_mut(&mut meta))
+            });
+            if received.is_ok() {
+                return meta;
+            }
+        }
+    }
+
+    async fn send(&self, destination: SocketAddr, ecn: Option<quinn_udp::EcnCodepoint>, contents: &[u8]) {
+        let transmit = quinn_udp::Transmit { destination, ecn, contents, segment_size: None, src_ip: None };
+        loop {
+            self.io.writable().await.expect("a socket");
+            if self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), &transmit)).is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+impl Router {
+    fn new(server: SocketAddr) -> Self {
+        let (near, far, down) = (Marking::new(), Marking::new(), Arc::<Counted>::default());
+        let (addr, client) = (near.addr(), Arc::<Mutex<Option<SocketAddr>>>::default());
+        let up = tokio::spawn({
+            let (near, far, client) = (near.clone(), far.clone(), client.clone());
+            async move {
+                let mut room = vec![0; 64 << 10];
+                loop {
+                    let meta = near.receive(&mut room).await;
+                    *client.lock() = Some(meta.addr);
+                    for datagram in room[..meta.len].chunks(meta.stride.max(1)) {
+                        far.send(server, meta.ecn, datagram).await;
+                    }
+                }
+            }
+        });
+        let counted = down.clone();
+        let down_task = tokio::spawn(async move {
+            let mut room = vec![0; 64 << 10];
+            loop {
+                let meta = far.receive(&mut room).await;
+                let to = client.lock().expect("the client is first");
+                for datagram in room[..meta.len].chunks(meta.stride.max(1)) {
+                    let mut ecn = meta.ecn;
+                    if ecn == Some(quinn_udp::EcnCodepoint::Ect0) {
+                        let number = counted.markable.fetch_add(1, Ordering::Relaxed);
+                        ecn = ecn.filter(|_| number % 10 != 9).or(Some(quinn_udp::EcnCodepoint::Ce));
+                    } else {
+                        counted.others.fetch_add(1, Ordering::Relaxed);
+                    }
+                    near.send(to, ecn, datagram).await;
+                }
+            }
+        });
+        Self { addr, down, tasks: [up, down_task] }
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// RFC 9000 §13.4 and RFC 8899, over this driver.
+#[tokio::test]
+async fn a_path_that_marks_congestion_is_believed_and_its_mtu_is_found() {
+    let served = Served::new(Setting::default());
+    let router = Router::new(served.addr);
+    let (client, connection) = served.pair(router.addr, patient()).await;
+    tokio::spawn(super::answer_all(connection.clone()));
+    client.fetch(6_000_000).await;
+    let path = connection.stats().path;
+    assert!(path.congestion_events > 0 && path.lost_packets <= path.lost_plpmtud_probes + 100, "{path:?}");
+    assert_eq!(path.current_mtu, 1452, "what the Internet mostly carries is found: {path:?}");
+    let (markable, others) = (router.down.markable.load(Ordering::Relaxed), router.down.others.load(Ordering::Relaxed));
+    assert!(
+        markable > 3000 && others < markable / 10,
+        "the client's counts are right, so that the server goes on: {markable} {others}"
+    );
 }
 
 #[tokio::test]

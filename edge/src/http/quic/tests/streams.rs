@@ -21,6 +21,41 @@ async fn many_streams_of_many_connections_arrive_exactly() {
     served.emptied().await;
 }
 
+/// What is said of a stream before there is one is kept for it, and room that streams wait for goes to the first in rank.
+#[tokio::test]
+async fn the_stream_of_the_highest_rank_is_sent_first_also_if_it_was_ranked_before_it_was_opened() {
+    const BYTES: u64 = 1_000_000;
+    let served = Served::new(Setting::default());
+    let mut transport = patient();
+    transport.receive_window(code(30_000)).stream_receive_window(code(2_000_000));
+    let (client, connection) = served.pair(served.addr, transport).await;
+    // Streams 0, 4, 8 and 12; the last of them is said nothing of. One that may not be opened is none.
+    for (index, rank) in [(0, 1), (1, 3), (2, 2), (1_000_000, 9)] {
+        connection.prioritize(quinn_proto::StreamId::new(quinn_proto::Side::Client, quinn_proto::Dir::Bi, index), rank);
+    }
+    let mut answers = Vec::new();
+    for _ in 0..4 {
+        answers.push(client.ask(BYTES).await);
+        let (send, recv) = next_stream(&connection).await;
+        connection.prioritize_first(send.id(), 1);
+        tokio::spawn(super::answer(send, recv));
+    }
+    let order = std::sync::Mutex::new(Vec::new());
+    let reading = answers.into_iter().enumerate().map(async |(number, mut answer)| {
+        let mut checked = Checked::of(&answer);
+        while let Some(chunk) = soon("bytes", answer.read_chunk(5000, true)).await.expect("no error") {
+            checked.next(&chunk.bytes);
+        }
+        assert_eq!(checked.length, BYTES);
+        order.lock().expect("no panic").push(number);
+    });
+    join_all(reading).await;
+    let order = order.into_inner().expect("no panic");
+    assert_eq!(order[..2], [1, 2], "{order:?}");
+    drop((client, connection));
+    served.emptied().await;
+}
+
 #[tokio::test]
 async fn a_large_body_goes_through_small_windows() {
     let served = Served::new(Setting::default());
