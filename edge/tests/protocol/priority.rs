@@ -121,11 +121,11 @@ async fn the_urgent_answer_overtakes_the_one_before_it() {
     server.stop().await;
 }
 
-/// RFC 9218 §10: one by one, "in ascending order of the stream ID", whether a client says so or nothing.
+/// RFC 9218 §10: one by one, "in ascending order of the stream ID".
 #[tokio::test]
 async fn answers_that_are_equally_urgent_come_one_after_the_other() {
     let server = start(Limits::default());
-    for priorities in [[None; 3], [Some("u=3"), None, Some("nonsense=")]] {
+    for priorities in [[Some("u=3"); 3], [Some("u=2"), Some("u=2, i=?0"), Some("u=2, x")]] {
         let client = Client::new(&server).await;
         let ends = read(served(&server, &client, &priorities).await).await;
         assert!(ends[0][1] < LITTLE && ends[0][2] < LITTLE && ends[1][2] < LITTLE, "{ends:?}");
@@ -134,11 +134,13 @@ async fn answers_that_are_equally_urgent_come_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn answers_that_are_read_as_they_come_share_the_way() {
+async fn answers_that_are_read_as_they_come_and_those_of_which_nothing_is_said_share_the_way() {
     let server = start(Limits::default());
-    let client = Client::new(&server).await;
-    let ends = read(served(&server, &client, &[Some("u=2, i"), Some("i, u=2")]).await).await;
-    assert!(ends[0][1] > LITTLE && ends[1][0] > LITTLE, "{ends:?}");
+    for priorities in [[Some("u=2, i"), Some("i, u=2")], [None, None], [None, Some("nonsense=")]] {
+        let client = Client::new(&server).await;
+        let ends = read(served(&server, &client, &priorities).await).await;
+        assert!(ends[0][1] > LITTLE && ends[1][0] > LITTLE, "{priorities:?}: {ends:?}");
+    }
     server.stop().await;
 }
 

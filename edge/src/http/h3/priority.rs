@@ -32,10 +32,13 @@ impl Default for Priority {
 }
 
 impl Priority {
+    /// Of an answer of which nothing is said. §10 leaves it to the server, and whoever does not know of priorities waits for first bytes: those answers share.
+    const UNSAID: Self = Self { urgency: URGENCY, incremental: true };
+
     /// What a request's header fields say. One that cannot be parsed says nothing (RFC 8941 §4.2).
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut lines = headers.get_all(PRIORITY).iter();
-        let Some(first) = lines.next() else { return Self::default() };
+        let Some(first) = lines.next() else { return Self::UNSAID };
         let parsed = match lines.next() {
             None => Self::parse(first.as_bytes()),
             // RFC 8941 §4.2: several lines are one list.
@@ -44,7 +47,7 @@ impl Priority {
                 Self::parse(&lines.join(&b", "[..]))
             }
         };
-        parsed.unwrap_or_default()
+        parsed.unwrap_or(Self::UNSAID)
     }
 
     /// A Priority Field Value: a dictionary (RFC 8941 §3.2). §4: "unknown priority parameters, priority parameters with out-of-range values, or
@@ -385,9 +388,9 @@ mod tests {
             });
             Priority::of(&all)
         };
-        assert_eq!(of(&[]), Priority::default());
+        assert_eq!(of(&[]), Priority::UNSAID);
         assert_eq!(of(&["u=1", "i"]), Priority { urgency: 1, incremental: true });
-        assert_eq!(of(&["u=1", "i;"]), Priority::default());
+        assert_eq!(of(&["u=1", "i;"]), Priority::UNSAID);
     }
 
     #[test]
