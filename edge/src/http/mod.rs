@@ -9,6 +9,7 @@ pub mod client;
 mod clock;
 mod counters;
 pub mod h3;
+mod leave;
 mod limits;
 pub mod quic;
 mod records;
@@ -21,8 +22,9 @@ use ::http::{HeaderMap, Method};
 
 pub use body::{Body, BodyError};
 pub use counters::{Count, Counters, ProtocolCounters};
+pub use leave::{Orderer, Orders};
 pub use limits::{HEAD_BUFFER_FACTOR, Limits};
-pub use server::Server;
+pub use server::{Secrets, Server};
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
