@@ -359,13 +359,12 @@ async fn mind(
         sleep(last_word_max).await;
     };
     let told = async {
-        match reporter {
-            Some(reporter) => tokio::select! {
+        if let Some(reporter) = reporter {
+            tokio::select! {
                 () = reporter.run(&gauges, outlook.clone()) => return,
                 // Not a word: the heir has the same name.
                 () = relieved.cancelled() => {}
-            },
-            None => {}
+            }
         }
         std::future::pending().await
     };

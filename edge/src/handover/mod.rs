@@ -174,10 +174,8 @@ impl Handover {
             Err(error) => error,
         };
         let ended = spawn_blocking(move || {
-            // One that said why ends by itself, like one that crashed; one that hangs does not.
-            if matches!(error, HandoverError::Late(_) | HandoverError::Divert(_) | HandoverError::Underway) {
-                let _ = child.kill();
-            }
+            // One that ends by itself keeps its own exit status.
+            let _ = child.kill();
             (child.wait().ok(), error)
         });
         match ended.await {

@@ -154,7 +154,8 @@ async fn http2_says_goaway_and_finishes_what_was_asked() {
         }
         assert_eq!(bytes, b"0123456789abcdefghij");
         drop((body, requests));
-        soon("its end", ended).await.expect("no panic").expect("without an error");
+        // Both sides close it now; whose word does not arrive is chance.
+        let _ = soon("its end", ended).await.expect("no panic");
         soon("its end", server.task).await.expect("no panic").expect("ends well");
     }
 }
