@@ -195,6 +195,8 @@ async fn a_connection_of_http3_that_was_asked_nothing_is_closed_without_an_error
     for end in ENDS {
         let server = start(Limits::default());
         let (_endpoint, quinn) = server.raw_quic().await;
+        // Only now the server's side of the handshake is over, too.
+        let _control = control_stream(&quinn).await;
         end(&server);
         closed_well(&quinn).await;
         soon("its end", server.task).await.expect("no panic").expect("ends well");
