@@ -64,7 +64,7 @@ impl<S: Source> Pilot<S> {
     /// Whether the slice was on SSD and is what was wanted. If a source must vouch for it first, it is ready for that.
     async fn load(&mut self, work: &Work, place: Place) -> Result<bool, Broken> {
         let permit = self.memory(self.shared.config.slice_bytes).await?;
-        let Some(ssd) = &self.shared.ssd else { return Ok(false) };
+        let Some(ssd) = self.shared.ssd.get() else { return Ok(false) };
         let bound = work.bound_to();
         let expected = bound.as_ref().map(|known| &*known.generation);
         let Some(loaded) = ssd.load(self.flight.slice(), place, expected, permit).await else { return Ok(false) };
@@ -259,7 +259,7 @@ impl Landing {
             self.shared.memory.keep(known.id, self.flight.index, hash, slab.clone());
         }
         if from == CameFrom::Source
-            && let Some(ssd) = &self.shared.ssd
+            && let Some(ssd) = self.shared.ssd.get()
         {
             ssd.offer(self.offer(known, slab, is_planned));
         }

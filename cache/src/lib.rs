@@ -32,7 +32,7 @@ mod tiers;
 
 use std::{
     ops::Range,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -58,6 +58,8 @@ use object::{Known, Objects};
 use purge::{Note, Purges};
 use slab::{Budget, Permit};
 use ssd::{Place, SliceName, Ssd};
+use tiers::{Tier, Waits};
+use tokio::sync::watch;
 
 /// How a cache is set up.
 #[derive(Debug, Clone)]
@@ -122,7 +124,9 @@ struct Shared {
     purges: Arc<Purges>,
     objects: Objects,
     memory: Memory,
-    ssd: Option<Ssd>,
+    /// Set at the start, or once its devices are free ([`Cache::adopt`]).
+    ssd: OnceLock<Ssd>,
+    waits: watch::Sender<Waits>,
     flights: Flights,
     counters: Counters,
 }
@@ -182,18 +186,23 @@ impl Cache {
     pub fn new(config: Config) -> Self {
         assert!(config.disk.is_none(), "a cache with an SSD tier is opened, since devices may fail");
         let budget = Arc::new(config.slices_budget());
-        Self::assemble(config, budget, Arc::default(), None)
+        Self::assemble(config, budget, Arc::default(), Tier::None)
     }
 
     /// `budget` and `purges` are those that `ssd` works with.
-    fn assemble(config: Config, budget: Arc<Budget>, purges: Arc<Purges>, ssd: Option<Ssd>) -> Self {
+    fn assemble(config: Config, budget: Arc<Budget>, purges: Arc<Purges>, tier: Tier) -> Self {
         // The rest is for what fills write and for what readers still hold after it was evicted.
         let cached_bytes_max = config.slices_bytes() / 4 * 3;
-        let seed = match &ssd {
-            Some(Ssd::Engine(disk)) => disk.seed(),
+        let (seed, waits) = match &tier {
+            Tier::Open(Ssd::Engine(disk)) => (disk.seed(), Waits::Not),
+            Tier::Later { seed } => (*seed, Waits::ForDevices),
             #[cfg(test)]
-            Some(Ssd::Double(_)) => content::random_seed(),
-            None => content::random_seed(),
+            Tier::Open(Ssd::Double(_)) => (content::random_seed(), Waits::Not),
+            Tier::None => (content::random_seed(), Waits::Not),
+        };
+        let ssd = match tier {
+            Tier::Open(ssd) => ssd.into(),
+            Tier::Later { .. } | Tier::None => OnceLock::new(),
         };
         Self(Arc::new(Shared {
             seed,
@@ -204,6 +213,7 @@ impl Cache {
             budget,
             purges,
             ssd,
+            waits: watch::Sender::new(waits),
             config,
         }))
     }
@@ -355,17 +365,17 @@ impl Config {
 
 impl Shared {
     fn find_on_ssd(&self, slice: SliceName<'_>) -> Option<Place> {
-        self.ssd.as_ref()?.find(slice)
+        self.ssd.get()?.find(slice)
     }
 
     fn is_on_ssd(&self, slice: SliceName<'_>) -> bool {
-        self.ssd.as_ref().is_some_and(|ssd| ssd.contains(slice))
+        self.ssd.get().is_some_and(|ssd| ssd.contains(slice))
     }
 
     /// Of an object of which nothing is known, a slice that is on SSD, where the `hinted` one is not: it tells which version the source must have
     /// for the others to be right. So far around the hint and from the beginning it is looked for.
     fn other_on_ssd(&self, key: &str, hinted: u64) -> Option<u64> {
-        if self.ssd.is_none() || self.is_on_ssd(SliceName { key, index: hinted }) {
+        if self.ssd.get().is_none() || self.is_on_ssd(SliceName { key, index: hinted }) {
             return None;
         }
         let near = hinted.saturating_sub(NEAR_SLICES)..hinted.saturating_add(NEAR_SLICES);
@@ -422,12 +432,12 @@ impl Shared {
     /// Whether there may be slices of an object that was known on SSD which would be found after a restart; also on a device that is away, and on
     /// their way there.
     fn may_outlast(&self, key: &str) -> bool {
-        self.ssd.as_ref().is_some_and(|ssd| !ssd.sees_all() || ssd.may_hold(key))
+        self.ssd.get().map_or_else(|| self.waits_for_devices(), |ssd| !ssd.sees_all() || ssd.may_hold(key))
     }
 
     /// Whether there may be slices of an object on SSD, as far as can be seen now.
     fn may_be_on_ssd(&self, key: &str) -> bool {
-        self.ssd.as_ref().is_some_and(|ssd| ssd.may_hold(key))
+        self.ssd.get().map_or_else(|| self.waits_for_devices(), |ssd| ssd.may_hold(key))
     }
 
     /// Writes down what came of a fill, where nobody waits for it. A doubt may be lost with the machine's power, as it is only one of many that would

@@ -160,7 +160,6 @@ impl Memory {
         self.account.held.lock().keys().copied().collect()
     }
 
-    #[cfg(test)]
     pub(crate) fn clear(&self) {
         self.table.clear();
     }

@@ -236,7 +236,7 @@ impl<S: Source> Cursor<S> {
         }
         self.slice = Some(Current { index, way, verdict });
         if matches!(verdict, Verdict::Ram | Verdict::Ssd)
-            && let Some(ssd) = &self.cache.0.ssd
+            && let Some(ssd) = self.cache.0.ssd.get()
         {
             ssd.used(self.name(index));
         }
@@ -332,7 +332,7 @@ impl<S: Source> Cursor<S> {
     /// The next piece from SSD. `None` if it cannot be read there.
     async fn piece(&mut self, place: Place, index: u64, from: usize, to: usize) -> Result<Option<Bytes>, FillError> {
         let shared = self.cache.0.clone();
-        let Some(ssd) = &shared.ssd else { return Ok(None) };
+        let Some(ssd) = shared.ssd.get() else { return Ok(None) };
         let (to, permit) = self.memory_for_piece(index, from, to).await?;
         let read = ssd.load_part(self.name(index), place, &self.known.generation, from..to, permit).await;
         let Some((slab, at)) = read else { return Ok(None) };

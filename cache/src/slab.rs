@@ -134,6 +134,11 @@ impl Budget {
         Block::new(bytes, slot)
     }
 
+    /// Gives blocks that nobody uses back to the system.
+    pub(crate) fn give_up_spare(&self) {
+        drop(std::mem::take(&mut *self.spare.lock()));
+    }
+
     fn give_back(&self, block: Block) {
         if block.layout.size() == self.block_bytes {
             self.spare.lock().push(block);

@@ -42,7 +42,7 @@ impl Cache {
     /// viewers had asked for them are written again there; only those that are nowhere are fetched.
     pub async fn stock<S: Source>(&self, key: &Arc<str>, range: Range<u64>, source: &Arc<S>) -> Stocked {
         let mut stocked = Stocked::default();
-        let Some(ssd) = &self.0.ssd else {
+        let Some(ssd) = self.0.ssd.get() else {
             return Stocked { bytes_refused: range.end.saturating_sub(range.start), ..stocked };
         };
         ssd.room(self.0.config.slice_bytes as u64).await;

@@ -4,14 +4,15 @@
 mod cache;
 mod guard;
 
-use std::{convert::Infallible, net::TcpListener, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::TcpListener, pin::pin, sync::Arc, time::Duration};
 
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 use self::cache::Operator;
 use crate::{
@@ -27,17 +28,28 @@ type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may be without a request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long what was asked may still take once another process answers operators.
+const RELIEVED_MAX: Duration = Duration::from_secs(30);
 /// The pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers operators until it is dropped.
-pub(crate) async fn serve(listener: TcpListener, gauges: Arc<Gauges>, outlook: Outlook) -> std::io::Result<()> {
+/// Answers operators until it is dropped, or until another process does (`relieved`); then it finishes what it has been asked.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    gauges: Arc<Gauges>,
+    outlook: Outlook,
+    relieved: CancellationToken,
+) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let operator = Arc::new(Operator::new(gauges.cache.clone()));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let place = places.clone().acquire_owned().await.expect("it is never closed");
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = relieved.cancelled() => break,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an operator's connection");
@@ -45,7 +57,7 @@ pub(crate) async fn serve(listener: TcpListener, gauges: Arc<Gauges>, outlook: O
                 continue;
             }
         };
-        let (operator, gauges, outlook) = (operator.clone(), gauges.clone(), outlook.clone());
+        let (operator, gauges, outlook, relieved) = (operator.clone(), gauges.clone(), outlook.clone(), relieved.clone());
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| async {
                 let is_cache = request.uri().path().starts_with("/cache/");
@@ -56,12 +68,24 @@ pub(crate) async fn serve(listener: TcpListener, gauges: Arc<Gauges>, outlook: O
                 .timer(TokioTimer::new())
                 .header_read_timeout(IDLE_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
+            let mut connection = pin!(connection);
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = relieved.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "an operator's connection ended with an error");
             }
             drop(place);
         });
     }
+    drop(listener);
+    // All places are free once all connections have ended.
+    let _ = timeout(RELIEVED_MAX, places.acquire_many(CONNECTIONS_MAX as u32)).await;
+    Ok(())
 }
 
 fn answer<B>(request: &Request<B>, gauges: &Gauges, standing: Standing) -> Answer {

@@ -7,6 +7,7 @@ mod admin;
 mod caps;
 pub mod config;
 mod fill;
+pub mod handover;
 mod hint;
 pub mod http;
 pub mod listener;
@@ -37,7 +38,8 @@ use std::{
 use cache::{Cache, DiskError};
 use tokio::{
     runtime,
-    sync::{oneshot, watch},
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -50,8 +52,9 @@ use crate::{
     caps::Caps,
     config::Config,
     fill::Origin,
+    handover::{Facts, Given, Handover, InheritError, Inheritance, Kept, Predecessor},
     hint::Hints,
-    http::Server,
+    http::{Orders, Secrets, Server},
     listener::{BindError, Sockets},
     metrics::{Gauges, Metrics},
     report::{Prefixes, Reporter},
@@ -82,6 +85,10 @@ pub struct Edge {
     reporter: Option<Reporter>,
     /// What control says about taking viewers.
     drained: watch::Receiver<bool>,
+    handover: Handover,
+    given: mpsc::Receiver<Given>,
+    /// Whom it took over from, and who may still have its devices.
+    predecessor: Option<Predecessor>,
 }
 
 /// Why an edge does not start.
@@ -100,6 +107,12 @@ pub enum OpenError {
         /// The system's words.
         reason: io::Error,
     },
+    /// The process that it is to take over from.
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
+    /// The sockets, once more, for a process that will take over.
+    #[error("cannot duplicate its sockets: {0}; there may be too few file descriptors (LimitNOFILE=)")]
+    Duplicate(#[source] io::Error),
     /// Its certificate.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -144,6 +157,49 @@ pub enum OpenError {
 impl Edge {
     /// Reads certificate, keys and secrets, and binds all ports. Asks nobody: neither origin nor control need be up.
     pub async fn open(config: Config) -> Result<Self, OpenError> {
+        Self::open_as(config, |config| {
+            let (listen, listen_plain, admin_listen) = (config.listen, config.listen_plain, config.admin_listen);
+            let mut sockets = Sockets::bind(listen, config.workers.get())?;
+            if let Some(addr) = listen_plain {
+                sockets = sockets.and_plain(addr)?;
+            }
+            let admin = listen_for_operators(admin_listen)?;
+            let (addr, epoch, secrets) = (sockets.addr(), sockets.epoch(), Secrets::new());
+            let facts = Facts { listen, addr, listen_plain, admin_listen, epoch, generation: 0, secrets };
+            Ok((sockets, admin, facts, false))
+        })
+        .await
+    }
+
+    /// The same with the sockets of a process that runs, which this one takes over from. When this returns, it has: the edge is to be run at once.
+    ///
+    /// # Errors
+    /// Why it cannot; the other process was told, and serves on. So it is if `listen`, `listen_plain`, `admin_listen` or `workers` are not what they are there.
+    pub async fn succeed(config: Config, inheritance: Inheritance) -> Result<Self, OpenError> {
+        let suits = inheritance.suits(&config);
+        let (predecessor, facts, admin, sockets) = inheritance.split();
+        let opened = match suits {
+            Ok(()) => Self::open_as(config, |_| Ok((sockets, admin, facts, true))).await,
+            Err(error) => Err(error.into()),
+        };
+        match opened {
+            Ok(mut edge) => {
+                predecessor.relieve().await?;
+                edge.predecessor = Some(predecessor);
+                Ok(edge)
+            }
+            Err(error) => {
+                predecessor.refuse(&error.to_string()).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// `listen` gives the sockets, and says whether another process has the cache's devices.
+    async fn open_as(
+        config: Config,
+        listen: impl FnOnce(&Config) -> Result<(Sockets, TcpListener, Facts, bool), OpenError>,
+    ) -> Result<Self, OpenError> {
         let tls = Tls::open(config.tls.clone())?;
         let verifier = verifier(&config.tokens)?;
         let origin = Arc::new(Origin::new(&config.origin).map_err(OpenError::Origin)?);
@@ -152,13 +208,16 @@ impl Edge {
             Some(control) => Some(reporter(&config, control, tell_drained)?),
             None => None,
         };
-        let mut sockets = Sockets::bind(config.listen, config.workers.get())?;
-        if let Some(addr) = config.listen_plain {
-            sockets = sockets.and_plain(addr)?;
-        }
-        let (admin, admin_addr) =
-            listen(config.admin_listen).map_err(|reason| OpenError::AdminListen { addr: config.admin_listen, reason })?;
-        let cache = Cache::start(config.cache).await?;
+        let (sockets, admin, facts, is_heir) = listen(&config)?;
+        let admin_addr = admin.local_addr().map_err(OpenError::Duplicate)?;
+        let (generation, secrets) = (facts.generation, facts.secrets.clone());
+        let (orderer, orders) = Orders::new(config.workers.get());
+        let duplicate = || Ok(Kept { parts: sockets.parts()?, admin: admin.try_clone()?, facts });
+        let (handover, given) = Handover::new(duplicate().map_err(OpenError::Duplicate)?, orderer);
+        let cache = match is_heir {
+            true => Cache::start_before_devices(config.cache).await?,
+            false => Cache::start(config.cache).await?,
+        };
         let metrics = Arc::new(Metrics::new());
         let protocols = Arc::default();
         let pacing = &config.pacing;
@@ -174,18 +233,21 @@ impl Edge {
             metrics: metrics.clone(),
         };
         let connections_max = config.limits.connections_max;
-        let gauges = Arc::new(Gauges { metrics, protocols: Arc::clone(&protocols), cache, origin, connections_max });
+        let gauges = Arc::new(Gauges { metrics, protocols: Arc::clone(&protocols), cache, origin, connections_max, generation });
         Ok(Self {
             addr: sockets.addr(),
             plain_addr: sockets.plain_addr(),
             admin_addr,
             tls: tls.clone(),
-            server: Server { sockets, tls, limits: config.limits, counters: protocols },
+            server: Server { sockets, tls, limits: config.limits, counters: protocols, secrets, orders },
             serving: Arc::new(serving),
             admin,
             gauges,
             reporter,
             drained,
+            handover,
+            given,
+            predecessor: None,
         })
     }
 
@@ -209,7 +271,17 @@ impl Edge {
         self.tls.clone()
     }
 
-    /// Serves until `stop`; then takes nobody new, finishes what is being sent (for `limits.drain_timeout` at most), and returns.
+    /// Has another process take over while it runs.
+    pub fn handover(&self) -> Handover {
+        self.handover.clone()
+    }
+
+    /// How many processes this one has taken over from, in a row.
+    pub fn generation(&self) -> u64 {
+        self.gauges.generation
+    }
+
+    /// Serves until `stop`, or until another process has taken over; then takes nobody new, finishes what is being sent (for `limits.drain_timeout` at most), and returns.
     ///
     /// # Errors
     /// When a thread cannot be started or a worker broke.
@@ -218,20 +290,41 @@ impl Edge {
         let (standing, seen) = watch::channel(Standing::Ready);
         let (done, minded) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(mind(self.admin, self.gauges, self.reporter, Outlook::new(seen, self.drained)));
-            let _ = done.send(());
+        let relieved = CancellationToken::new();
+        thread::Builder::new().name("control".into()).spawn({
+            let relieved = relieved.clone();
+            move || {
+                runtime.block_on(mind(self.admin, self.gauges, self.reporter, Outlook::new(seen, self.drained), relieved));
+                let _ = done.send(());
+            }
         })?;
         let cache = self.serving.cache.clone();
+        let mut adopting = tokio::spawn(adopt(self.predecessor, cache.clone()));
+        let mut given = self.given;
         let mut server = pin!(self.server.run(self.serving, stop.clone()));
-        let served = tokio::select! {
-            served = &mut server => served,
-            () = stop.cancelled() => {
-                standing.send_replace(Standing::Draining);
-                server.await
+        let mut giving = None;
+        let served = loop {
+            tokio::select! {
+                served = &mut server => break served,
+                () = stop.cancelled(), if *standing.borrow() == Standing::Ready => {
+                    self.handover.end();
+                    standing.send_replace(Standing::Draining);
+                }
+                Some(heir) = given.recv() => {
+                    // Control and operators speak with the heir from now on.
+                    relieved.cancel();
+                    giving = Some(tokio::spawn(give_devices(heir, std::mem::replace(&mut adopting, tokio::spawn(async {})), cache.clone())));
+                }
             }
         };
-        cache.close().await;
+        self.handover.end();
+        match giving {
+            Some(giving) => drop(giving.await),
+            None => {
+                adopting.abort();
+                cache.close().await;
+            }
+        }
         standing.send_replace(Standing::Ended);
         // An error means that the thread is gone already.
         let _ = minded.await;
@@ -239,8 +332,33 @@ impl Edge {
     }
 }
 
-/// Minds everything but players, until the edge has ended and control knows.
-async fn mind(admin: TcpListener, gauges: Arc<Gauges>, reporter: Option<Reporter>, outlook: Outlook) {
+/// Opens the cache's devices once the process before has closed them.
+async fn adopt(predecessor: Option<Predecessor>, cache: Cache) {
+    let Some(predecessor) = predecessor else { return };
+    predecessor.frees_devices().await;
+    match cache.adopt().await {
+        Ok(()) => tracing::info!("the cache's devices are this process's now"),
+        Err(error) => tracing::error!(%error, "the edge serves from RAM and the origin alone; restart it once this is mended"),
+    }
+}
+
+/// Closes the cache's devices and gives RAM back: whoever is still being sent something gets the rest from the origin.
+async fn give_devices(heir: Given, adopting: JoinHandle<()>, cache: Cache) {
+    // Before it has them it cannot give them.
+    let _ = adopting.await;
+    cache.close().await;
+    heir.devices_are_free().await;
+    cache.forget_slices();
+}
+
+/// Minds everything but players, until the edge has ended and control knows, or another process minds it.
+async fn mind(
+    admin: TcpListener,
+    gauges: Arc<Gauges>,
+    reporter: Option<Reporter>,
+    outlook: Outlook,
+    relieved: CancellationToken,
+) {
     let mut end = outlook.clone();
     let last_word_max = if reporter.is_some() { LAST_WORD_MAX } else { Duration::ZERO };
     let ended = async {
@@ -248,13 +366,21 @@ async fn mind(admin: TcpListener, gauges: Arc<Gauges>, reporter: Option<Reporter
         sleep(last_word_max).await;
     };
     let told = async {
-        match reporter {
-            Some(reporter) => reporter.run(&gauges, outlook.clone()).await,
-            None => std::future::pending().await,
+        if let Some(reporter) = reporter {
+            tokio::select! {
+                () = reporter.run(&gauges, outlook.clone()) => return,
+                // Not a word: the heir has the same name.
+                () = relieved.cancelled() => {}
+            }
         }
+        std::future::pending().await
     };
     tokio::select! {
-        served = admin::serve(admin, gauges.clone(), outlook.clone()) => tracing::error!(?served, "operators are not answered any more"),
+        served = admin::serve(admin, gauges.clone(), outlook.clone(), relieved.clone()) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "operators are not answered any more");
+            }
+        }
         () = told => {}
         () = ended => {}
     }
@@ -313,9 +439,11 @@ fn reporter(config: &Config, control: &config::Control, drained: watch::Sender<b
     Reporter::new(control, config.name.clone(), registration, prefixes, capacity, drained).map_err(OpenError::Control)
 }
 
-fn listen(addr: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let listener = TcpListener::bind(addr)?;
-    listener.set_nonblocking(true)?;
-    let addr = listener.local_addr()?;
-    Ok((listener, addr))
+fn listen_for_operators(addr: SocketAddr) -> Result<TcpListener, OpenError> {
+    let listen = || {
+        let listener = TcpListener::bind(addr)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|reason| OpenError::AdminListen { addr, reason })
 }

@@ -6,13 +6,15 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
+    os::unix::net::UnixDatagram,
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 mod route;
 
-pub use route::Route;
+pub(crate) use route::epoch_of;
+pub use route::{Epoch, Route};
 
 /// Connections that the kernel keeps ready to be accepted, per worker.
 const BACKLOG: i32 = 1024;
@@ -26,6 +28,7 @@ const EPHEMERAL_TRIES: usize = 16;
 pub struct Sockets {
     addr: SocketAddr,
     plain_addr: Option<SocketAddr>,
+    epoch: Epoch,
     workers: Vec<Worker>,
 }
 
@@ -40,6 +43,16 @@ pub struct Worker {
     pub route: Route,
     /// Listening for clients without TLS.
     pub plain: Option<TcpListener>,
+    /// Where to datagrams go of connections that processes before this one still have.
+    pub elders: Vec<(Epoch, UnixDatagram)>,
+}
+
+/// What of a worker's passes from one process to the next.
+pub(crate) struct Parts {
+    pub(crate) tcp: TcpListener,
+    pub(crate) plain: Option<TcpListener>,
+    pub(crate) udp: UdpSocket,
+    pub(crate) elders: Vec<(Epoch, UnixDatagram)>,
 }
 
 /// Why an address could not be listened on.
@@ -102,13 +115,14 @@ impl Sockets {
             // Less than asked for is no error, and what the kernel grants by default works too.
             let _ = udp.set_recv_buffer_size(UDP_BUFFER_BYTES);
             let _ = udp.set_send_buffer_size(UDP_BUFFER_BYTES);
-            Ok(Worker { tcp: tcp.into(), udp: udp.into(), route: Route::new(worker, workers), plain: None })
+            let route = Route::new(worker, workers, Epoch::FIRST);
+            Ok(Worker { tcp: tcp.into(), udp: udp.into(), route, plain: None, elders: Vec::new() })
         };
         let workers = (0..workers).map(pair).collect::<Result<Vec<_>, _>>()?;
         if let Err(error) = route::attach(&workers[0].udp, workers.len()) {
             tracing::warn!(%error, "QUIC clients that change their address will have to connect anew");
         }
-        Ok(Self { addr, plain_addr: None, workers })
+        Ok(Self { addr, plain_addr: None, epoch: Epoch::FIRST, workers })
     }
 
     /// The same with a listener more for each worker, on another address, for clients without TLS.
@@ -127,6 +141,32 @@ impl Sockets {
     /// Where clients without TLS are listened for.
     pub fn plain_addr(&self) -> Option<SocketAddr> {
         self.plain_addr
+    }
+
+    /// Those of a process that this one takes over from, as [`Self::parts`] gave them.
+    pub(crate) fn inherit(addr: SocketAddr, epoch: Epoch, parts: Vec<Parts>) -> Self {
+        let count = parts.len();
+        let plain_addr = parts.first().and_then(|part| part.plain.as_ref()?.local_addr().ok());
+        let inherit = |(worker, Parts { tcp, plain, udp, elders })| {
+            let route = Route::new(worker, count, epoch);
+            Worker { tcp, udp, route, plain, elders }
+        };
+        Self { addr, plain_addr, epoch, workers: parts.into_iter().enumerate().map(inherit).collect() }
+    }
+
+    /// The same sockets once more, for another process, in the order of the workers.
+    pub(crate) fn parts(&self) -> io::Result<Vec<Parts>> {
+        let part = |Worker { tcp, udp, plain, elders, .. }: &Worker| {
+            let elders = elders.iter().map(|(epoch, end)| Ok((*epoch, end.try_clone()?))).collect::<io::Result<_>>()?;
+            let plain = plain.as_ref().map(TcpListener::try_clone).transpose()?;
+            Ok(Parts { tcp: tcp.try_clone()?, plain, udp: udp.try_clone()?, elders })
+        };
+        self.workers.iter().map(part).collect()
+    }
+
+    /// Which of several processes these are of.
+    pub(crate) fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// The address with the port that was bound.

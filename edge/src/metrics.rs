@@ -126,6 +126,8 @@ pub(crate) struct Gauges {
     pub(crate) origin: Arc<Origin>,
     /// Connections that may be open at once.
     pub(crate) connections_max: u64,
+    /// Processes that this one has taken over from, in a row.
+    pub(crate) generation: u64,
 }
 
 impl Gauges {
@@ -189,6 +191,17 @@ impl Gauges {
             of(|counters| counters.connections.value()).into_iter(),
         )?;
         page.gauge("larder_edge_connections", "Connections open now.", protocols.open())?;
+        page.gauge("larder_edge_generation", "Upgrades since the first process of this edge was started.", self.generation)?;
+        page.counter(
+            "larder_edge_upgrade_forwarded_datagrams_total",
+            "Datagrams handed to processes before this one, which still have their connections.",
+            protocols.passed.value(),
+        )?;
+        page.counter(
+            "larder_edge_upgrade_dropped_datagrams_total",
+            "The same, lost because the process before had no room for them.",
+            protocols.passed_dropped.value(),
+        )?;
         let failures = [
             ("handshake", &protocols.handshakes_failed),
             ("connections_max", &protocols.refused_connections),

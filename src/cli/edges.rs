@@ -14,6 +14,12 @@ Examples:
 
 As a role, SIGTERM or Ctrl-C drains: what is being sent is finished, nothing new is taken, exit code 0.
 SIGHUP reads certificate, key and the secret of tickets anew. A commented sample of the file is config/edge.toml.
+
+Upgrade without an interruption, and apply a changed configuration: install the new program under the same name, then
+  systemctl reload larder-edge          (or: kill -USR2 PID)
+starts it, and it takes over the sockets. The old process finishes what it has, at most limits.drain_timeout. If the new one cannot
+serve, the old one goes on and says why in the log. listen, listen_plain, admin_listen and workers change with a restart only.
+
 The commands ask control about its edges; see larder edge list --help.";
 
 #[derive(Debug, Args)]

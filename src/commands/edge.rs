@@ -1,9 +1,13 @@
 //! `larder edge`: the role; and with a subcommand, the edges that control knows.
 
-use std::path::Path;
+use std::{
+    env,
+    path::{self, Path, PathBuf},
+    process,
+};
 
 use anyhow::{Context as _, anyhow};
-use edge::{Edge, config::Config};
+use edge::{Edge, config::Config, handover::Inheritance};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -33,18 +37,45 @@ pub(super) async fn run(args: EdgeArgs) -> anyhow::Result<()> {
 }
 
 async fn serve(file: &Path) -> anyhow::Result<()> {
-    let (config, _) = ConfigFile::open(file, Some(Role::Edge))?.read(Config::read)?;
-    let edge = Edge::open(config).await.context("the edge cannot start")?;
-    let version = env!("CARGO_PKG_VERSION");
+    // Now, since an upgrade replaces it.
+    let program = program()?;
+    let read = || anyhow::Ok(ConfigFile::open(file, Some(Role::Edge))?.read(Config::read)?.0);
+    let edge = match Inheritance::from_environment().await? {
+        None => Edge::open(read()?).await.context("the edge cannot start")?,
+        Some(inheritance) => match read() {
+            Ok(config) => Edge::succeed(config, inheritance).await.context("the edge cannot take over")?,
+            Err(error) => {
+                inheritance.refuse(&format!("{error:#}")).await;
+                return Err(error);
+            }
+        },
+    };
+    let (version, generation) = (env!("CARGO_PKG_VERSION"), edge.generation());
     let plain_addr = edge.plain_addr().map(tracing::field::display);
-    tracing::info!(version, addr = %edge.addr(), plain_addr, admin_addr = %edge.admin_addr(), "larder edge is ready");
+    tracing::info!(version, generation, addr = %edge.addr(), plain_addr, admin_addr = %edge.admin_addr(), "larder edge is ready");
     let certificates = edge.tls();
     let reload = || match certificates.reload() {
         Ok(()) => tracing::info!("certificate, key and secret of tickets are read anew"),
         Err(error) => tracing::error!(%error, "the certificate stays as it was, and so do the key and the secret of tickets"),
     };
     let stop = CancellationToken::new();
-    service::run(edge.run(stop.clone()), stop, reload).await
+    let handover = edge.handover();
+    let upgrade = || {
+        let mut command = process::Command::new(&program);
+        command.args(env::args_os().skip(1));
+        let handover = handover.clone();
+        async move { Ok(handover.start(command).await?) }
+    };
+    service::run_upgradable(edge.run(stop.clone()), stop, reload, upgrade, generation > 0).await
+}
+
+/// The program by the name that it was started by, under which an upgrade is found: what the system calls it is the file as it was.
+fn program() -> anyhow::Result<PathBuf> {
+    match env::args_os().next().map(PathBuf::from) {
+        Some(name) if name.components().count() > 1 => path::absolute(name).context("cannot tell where the program is"),
+        // It was looked for in the folders of PATH.
+        _ => env::current_exe().context("cannot tell where the program is"),
+    }
 }
 
 /// `GET /fleet/edges`.

@@ -14,3 +14,4 @@ mod slow_readers;
 mod ssd;
 mod steering;
 mod support;
+mod upgrade;

@@ -268,6 +268,16 @@ impl Disk {
         self.engine.state.note(&self.engine.purges, note, number, must_last)
     }
 
+    /// Writes down all purges and doubts that hold.
+    ///
+    /// # Errors
+    /// See [`State::note_all`].
+    pub(crate) async fn note_all(&self) -> std::io::Result<()> {
+        let engine = self.engine.clone();
+        let noted = spawn_blocking(move || engine.state.note_all(&engine.purges)).await;
+        noted.map_err(std::io::Error::other)?
+    }
+
     /// Waits until all that was offered is written, seals the segments that are open, and lets go of everything: nothing is found or taken any
     /// more, and the devices and the state directory may be opened again.
     pub(crate) async fn close(&self) {

@@ -30,7 +30,7 @@ use super::{
     io::{DeviceFile, Io},
     layout::Superblock,
     recover::{Recovered, recover},
-    state::{KnownDevice, State, random},
+    state::{KnownDevice, Set, State, random},
     thread::{FoundDevice, Opened, Thread},
     write::Job,
 };
@@ -62,6 +62,15 @@ pub enum DiskError {
 }
 
 impl Disk {
+    /// What the state directory says, whoever has it open; `None` if it was never used.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used, or the directory cannot be read.
+    pub(crate) fn known(config: &DiskConfig, slice_bytes: usize) -> Result<Option<Set>, DiskError> {
+        check(config, slice_bytes)?;
+        State::peek(&config.state_dir).map_err(DiskError::State)
+    }
+
     /// Opens the devices, and finds what they hold. A device that was used before and cannot be opened is given up; the others serve.
     pub(crate) async fn open(
         config: DiskConfig,

@@ -83,24 +83,10 @@ impl State {
         let lock = lock(&folder.join("lock"))?;
         let set_path = folder.join("set.json");
         let journal_path = folder.join("purges");
-        let (set, is_new) = match fs::read(&set_path) {
-            Ok(text) => {
-                let set: Set = serde_json::from_slice(&text)
-                    .map_err(|error| format!("{} cannot be understood: {error}; {START_OVER}", set_path.display()))?;
-                (set, false)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                (Set::new(random().map_err(|error| say("read", Path::new("/dev/urandom"), error))?), true)
-            }
-            Err(error) => return Err(say("read", &set_path, error)),
+        let (set, is_new) = match Self::peek(folder)? {
+            Some(set) => (set, false),
+            None => (Set::new(random().map_err(|error| say("read", Path::new("/dev/urandom"), error))?), true),
         };
-        if set.version != 1 {
-            return Err(format!(
-                "{} is of version {}, and this program reads version 1; {START_OVER}",
-                set_path.display(),
-                set.version
-            ));
-        }
         purges.continue_after(set.purge_number);
         if !is_new {
             recall(&journal_path, &set.id, purges)?;
@@ -110,6 +96,26 @@ impl State {
         let state = Self { folder: folder.into(), lock, journal: Mutex::new(journal), set: Mutex::new(set) };
         state.save(|set| set.purge_number = purges.now()).map_err(|error| say("write", &set_path, error))?;
         Ok(state)
+    }
+
+    /// What `set.json` says, which is always whole, also where another process has the directory open. `None` where there is none.
+    pub(crate) fn peek(folder: &Path) -> Result<Option<Set>, String> {
+        let path = folder.join("set.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
+        };
+        let set: Set = serde_json::from_slice(&text)
+            .map_err(|error| format!("{} cannot be understood: {error}; {START_OVER}", path.display()))?;
+        if set.version != 1 {
+            return Err(format!(
+                "{} is of version {}, and this program reads version 1; {START_OVER}",
+                path.display(),
+                set.version
+            ));
+        }
+        Ok(Some(set))
     }
 
     /// Lets go of the directory: another process may have it, and nothing is written to it any more.

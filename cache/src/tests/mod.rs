@@ -40,13 +40,13 @@ fn tiers(config: Config) -> (Cache, Arc<Double>) {
     let budget = Arc::new(config.slices_budget());
     let purges = Arc::new(Purges::default());
     let double = Arc::new(Double::new(purges.clone()));
-    (Cache::assemble(config, budget, purges, Some(Ssd::Double(double.clone()))), double)
+    (Cache::assemble(config, budget, purges, Tier::Open(Ssd::Double(double.clone()))), double)
 }
 
 /// The same SSD tier after a restart.
 fn restarted(config: Config, double: &Arc<Double>) -> Cache {
     let budget = Arc::new(config.slices_budget());
-    Cache::assemble(config, budget, double.purges(), Some(Ssd::Double(double.clone())))
+    Cache::assemble(config, budget, double.purges(), Tier::Open(Ssd::Double(double.clone())))
 }
 
 fn key() -> Arc<str> {

@@ -19,12 +19,19 @@ impl Machine {
     }
 
     async fn start(&self) -> Cache {
+        Cache::start(self.config()).await.expect("starts")
+    }
+
+    async fn start_before_devices(&self) -> Cache {
+        Cache::start_before_devices(self.config()).await.expect("starts")
+    }
+
+    fn config(&self) -> Config {
         let mut disk = DiskConfig::new(self.folder.path().join("state"));
         disk.segment_bytes = 1 << 20;
         disk.devices = vec![DeviceConfig { path: self.folder.path().join("device"), bytes: Some((self.segments + 1) << 20) }];
         disk.device_timeout = Duration::from_secs(60);
-        let config = Config { memory_wait_max: Duration::from_secs(20), disk: Some(disk), ..config(16 << 20) };
-        Cache::start(config).await.expect("starts")
+        Config { memory_wait_max: Duration::from_secs(20), disk: Some(disk), ..config(16 << 20) }
     }
 
     async fn restart(&self, cache: Cache) -> Cache {
@@ -264,4 +271,81 @@ async fn what_is_found_in_ram_all_the_time_is_kept_on_ssd_as_well() {
     let is_on_ssd = |key: &str| cache.0.is_on_ssd(SliceName { key, index: 0 });
     assert_eq!((is_on_ssd("/wanted"), is_on_ssd("/once")), (true, false));
     cache.close().await;
+}
+
+#[tokio::test]
+async fn a_cache_that_begins_before_its_devices_are_free_finds_them_later_and_purges_hold_on_them() {
+    let (machine, source) = (Machine::new(16), Fake::new(LENGTH));
+    let before = machine.start().await;
+    for index in [0, FAR] {
+        assert!(reads(&before, &source, index).await == source.bytes(slice(index)));
+    }
+    becomes(|| before.disk_stats().is_some_and(|stats| stats.slices == 2)).await;
+
+    let after = machine.start_before_devices().await;
+    assert_eq!((after.seed(), after.disk_stats().is_none()), (before.seed(), true));
+    let asks = source.asks();
+    assert!(reads(&after, &source, 0).await == source.bytes(slice(0)), "from the source, meanwhile");
+    assert_eq!(source.asks(), asks + 1);
+    before.close().await;
+    after.adopt().await.expect("the devices are free");
+    assert!(reads(&after, &source, FAR).await == source.bytes(slice(FAR)));
+    assert_eq!((source.asks(), after.stats().ssd_hits), (asks + 1, 1), "from the devices");
+
+    // A purge that comes too early is confirmed once it is written down.
+    let next = machine.start_before_devices().await;
+    let purged = tokio::spawn({
+        let next = next.clone();
+        async move { next.purge(Purge::All).await }
+    });
+    tokio::task::yield_now().await;
+    assert!(!purged.is_finished());
+    after.close().await;
+    next.adopt().await.expect("the devices are free");
+    purged.await.expect("no panic").expect("written down");
+    let asks = source.asks();
+    assert!(reads(&next, &source, FAR).await == source.bytes(slice(FAR)));
+    assert_eq!(source.asks(), asks + 1, "what was there is purged");
+    let next = machine.restart(next).await;
+    assert!(reads(&next, &source, FAR).await == source.bytes(slice(FAR)));
+    assert_eq!(source.asks(), asks + 1, "what came since is not");
+}
+
+#[tokio::test]
+async fn what_is_learnt_before_the_devices_are_free_is_not_forgotten_for_an_older_version_on_them() {
+    let (machine, source) = (Machine::new(16), Fake::new(LENGTH));
+    let before = machine.start().await;
+    assert!(reads(&before, &source, FAR).await == source.bytes(slice(FAR)));
+    becomes(|| before.disk_stats().is_some_and(|stats| stats.slices == 1)).await;
+    let after = machine.start_before_devices().await;
+    next_version(&source);
+    assert!(reads(&after, &source, 0).await == source.bytes(slice(0)));
+    before.close().await;
+    after.adopt().await.expect("the devices are free");
+    let after = machine.restart(after).await;
+    assert!(reads(&after, &source, FAR).await == source.bytes(slice(FAR)), "and not what stood there");
+}
+
+#[tokio::test]
+async fn devices_that_cannot_be_had_leave_a_cache_in_ram_whose_purges_are_not_confirmed() {
+    let (machine, source) = (Machine::new(16), Fake::new(LENGTH));
+    let before = machine.start().await;
+    let after = machine.start_before_devices().await;
+    let error = after.adopt().await.expect_err("another cache has them").to_string();
+    assert!(error.contains("another process"), "{error}");
+    assert!(reads(&after, &source, 0).await == source.bytes(slice(0)));
+    let error = after.purge(Purge::All).await.expect_err("it would come back").to_string();
+    assert!(error.contains("devices could not be opened"), "{error}");
+    before.close().await;
+}
+
+#[tokio::test]
+async fn slices_that_are_forgotten_give_their_memory_back() {
+    let source = Fake::new(LENGTH);
+    let cache = Cache::new(config(16 << 20));
+    assert!(reads(&cache, &source, 0).await == source.bytes(slice(0)));
+    becomes(|| cache.stats().flights == 0 && cache.stats().slices > 0).await;
+    cache.forget_slices();
+    becomes(|| cache.stats().ram_bytes == 0).await;
+    assert!(reads(&cache, &source, 0).await == source.bytes(slice(0)));
 }

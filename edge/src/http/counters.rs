@@ -39,6 +39,10 @@ pub struct Counters {
     pub sends_failed: Count,
     /// Receives over UDP that failed.
     pub receives_failed: Count,
+    /// Datagrams handed to a process that this one took over from.
+    pub passed: Count,
+    /// The same, lost because it had no room for them.
+    pub passed_dropped: Count,
 }
 
 /// A rate that what is sent to players is held to.

@@ -9,6 +9,7 @@ pub mod client;
 mod clock;
 mod counters;
 pub mod h3;
+mod leave;
 mod limits;
 mod link;
 mod pace;
@@ -23,10 +24,11 @@ use ::http::{HeaderMap, Method};
 
 pub use body::{Body, BodyError};
 pub use counters::{Cap, Count, Counters, ProtocolCounters};
+pub use leave::{Orderer, Orders};
 pub use limits::{Congestion, HEAD_BUFFER_FACTOR, Limits};
 pub use link::{Estimate, Link, Tcp};
 pub use pace::Gate;
-pub use server::Server;
+pub use server::{Secrets, Server};
 
 /// What a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -9,14 +9,22 @@ use std::{
 };
 
 use ::http::{HeaderValue, Method, StatusCode, header};
+use aws_lc_rs::{hkdf, hmac, rand};
 use quinn_proto::{
     EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt,
     congestion::{ControllerFactory, CubicConfig, NewRenoConfig},
 };
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Body, Congestion, Counters, Handler, Limits, Protocol, Request, Response, h3, quic, tcp};
+use super::{
+    Body, Congestion, Counters, Handler, Limits, Orders, Protocol, Request, Response, h3,
+    leave::{Leave, Order},
+    quic, tcp,
+};
 use crate::{
     listener::{Route, Sockets, Worker},
     tls::Tls,
@@ -54,6 +62,37 @@ pub struct Server {
     pub limits: Limits,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// What QUIC proves by.
+    pub secrets: Secrets,
+    /// Who may say that another process takes over.
+    pub orders: Orders,
+}
+
+/// Keys of what clients show again later: they stay good in a process that takes over.
+#[derive(Clone)]
+pub struct Secrets {
+    /// Of the tokens that end a connection which nobody knows any more (RFC 9000 §10.3).
+    pub reset: [u8; 32],
+    /// Of the tokens by which clients show their addresses (RFC 9000 §8.1).
+    pub token: [u8; 32],
+}
+
+impl Secrets {
+    /// New ones.
+    pub fn new() -> Self {
+        let random = || {
+            let mut bytes = [0; 32];
+            rand::fill(&mut bytes).expect("the system has random bytes");
+            bytes
+        };
+        Self { reset: random(), token: random() }
+    }
+}
+
+impl Default for Secrets {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 /// What the connections of a worker share.
@@ -62,38 +101,51 @@ pub(super) struct Shared<H> {
     pub(super) tls: Tls,
     pub(super) limits: Limits,
     pub(super) counters: Arc<Counters>,
+    /// The server ends: nobody is waited for who has not asked yet.
     pub(super) drain: CancellationToken,
+    /// It takes nobody new: it drains, or another process takes over.
+    pub(super) leave: Leave,
     /// Tells clients of TCP that HTTP/3 is on the same port number (RFC 7838).
     pub(super) alt_svc: HeaderValue,
 }
 
 impl Server {
     /// Serves until `drain`: then no connection and no request is taken any more, what is being sent is finished within
-    /// [`Limits::drain_timeout`], and this returns.
+    /// [`Limits::drain_timeout`], and this returns. Or until [`super::Orderer::leave`].
     ///
     /// # Errors
     /// When a worker's thread or runtime cannot be made, or a worker panicked.
     pub async fn run<H: Handler>(self, handler: Arc<H>, drain: CancellationToken) -> io::Result<()> {
-        let Self { sockets, tls, limits, counters } = self;
+        let Self { sockets, tls, limits, counters, secrets, orders } = self;
         let alt_svc = format!("h3=\":{}\"; ma=86400", sockets.addr().port());
         let alt_svc = HeaderValue::try_from(alt_svc).expect("ASCII");
-        let quic = quic_config(&tls, &limits);
-        let shared = Arc::new(Shared { handler, tls, limits, counters, drain, alt_svc });
+        let quic = quic_config(&tls, &limits, &secrets);
+        let reset = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secrets.reset));
+        let (leave, ending) = (orders.leave.clone(), drain.clone());
+        let shared = Arc::new(Shared { handler, tls, limits, counters, drain, leave: leave.clone(), alt_svc });
         let mut workers = Vec::new();
-        for (number, worker) in sockets.into_workers().into_iter().enumerate() {
+        for ((number, worker), orders) in sockets.into_workers().into_iter().enumerate().zip(orders.of_workers()) {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().event_interval(POLLS_PER_EVENT_CHECK).build()?;
-            let (shared, quic, (done, ended)) = (shared.clone(), quic.clone(), oneshot::channel());
+            let (shared, config, (done, ended)) = (shared.clone(), (quic.clone(), reset.clone()), oneshot::channel());
             thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
                 shared.counters.serves();
-                let _ = done.send(runtime.block_on(work(worker, quic, shared)));
+                let _ = done.send(runtime.block_on(work(worker, config, orders, shared)));
             })?;
             workers.push(ended);
         }
-        for worker in workers {
-            worker.await.map_err(|_| io::Error::other("a worker panicked"))??;
+        let all = async {
+            for worker in workers {
+                worker.await.map_err(|_| io::Error::other("a worker panicked"))??;
+            }
+            Ok(())
+        };
+        let mut all = std::pin::pin!(all);
+        tokio::select! {
+            ended = &mut all => return ended,
+            () = ending.cancelled() => leave.begin(),
         }
-        Ok(())
+        all.await
     }
 }
 
@@ -136,10 +188,16 @@ fn framed(method: &Method, response: Response) -> Response {
     Response::from_parts(head, if bodiless { Body::empty() } else { body })
 }
 
-async fn work<H: Handler>(worker: Worker, config: ServerConfig, shared: Arc<Shared<H>>) -> io::Result<()> {
+async fn work<H: Handler>(
+    worker: Worker,
+    (config, reset): (ServerConfig, Arc<hmac::Key>),
+    mut orders: mpsc::Receiver<Order>,
+    shared: Arc<Shared<H>>,
+) -> io::Result<()> {
     let listener = tokio::net::TcpListener::from_std(worker.tcp)?;
     let plain = worker.plain.map(tokio::net::TcpListener::from_std).transpose()?;
-    let endpoint = endpoint(worker.udp, worker.route, config, shared.counters.clone())?;
+    let endpoint = endpoint(worker.udp, worker.route, config, reset, shared.counters.clone())?;
+    endpoint.serve_elders(quic::Elders::new(worker.elders, shared.counters.clone()));
     let connections = TaskTracker::new();
     loop {
         tokio::select! {
@@ -150,26 +208,23 @@ async fn work<H: Handler>(worker: Worker, config: ServerConfig, shared: Arc<Shar
                 connections.spawn(tcp::serve_plain(stream, peer, place));
             },
             incoming = endpoint.accept() => match incoming {
-                Some(incoming) if must_show_its_address(&incoming, &shared) => {
-                    shared.counters.retries.up();
-                    incoming.retry();
-                }
-                Some(incoming) => match Place::take(&shared, Protocol::Http3) {
-                    Some(place) => drop(connections.spawn(h3::serve(incoming, place))),
-                    None => incoming.refuse(),
-                },
+                Some(incoming) => welcome(incoming, &shared, &connections),
                 None => break,
             },
-            () = shared.drain.cancelled() => break,
+            Some(Order { passage, done }) = orders.recv() => drop(done.send(endpoint.receive_from(passage))),
+            () = shared.leave.begun() => break,
         }
     }
     drop((listener, plain));
     connections.close();
     let finished = async {
         tokio::select! {
-            () = connections.wait() => (),
+            biased;
             // A socket that is silent would leave a newcomer waiting; this sends him on.
-            () = refuse_all(&endpoint) => (),
+            () = refuse_all(&endpoint), if shared.drain.is_cancelled() => (),
+            // Where another process takes over, newcomers are those who came before that.
+            () = welcome_all(&endpoint, &shared, &connections), if !shared.drain.is_cancelled() => (),
+            () = connections.wait() => (),
         }
     };
     if tokio::time::timeout(shared.limits.drain_timeout, finished).await.is_err() {
@@ -205,6 +260,23 @@ async fn admitted<H: Handler>(
     }
 }
 
+fn welcome<H: Handler>(incoming: quic::Incoming, shared: &Arc<Shared<H>>, connections: &TaskTracker) {
+    if must_show_its_address(&incoming, shared) {
+        shared.counters.retries.up();
+        return incoming.retry();
+    }
+    match Place::take(shared, Protocol::Http3) {
+        Some(place) => drop(connections.spawn(h3::serve(incoming, place))),
+        None => incoming.refuse(),
+    }
+}
+
+async fn welcome_all<H: Handler>(endpoint: &quic::Endpoint, shared: &Arc<Shared<H>>, connections: &TaskTracker) {
+    while let Some(incoming) = endpoint.accept().await {
+        welcome(incoming, shared, connections);
+    }
+}
+
 async fn refuse_all(endpoint: &quic::Endpoint) {
     while let Some(incoming) = endpoint.accept().await {
         incoming.refuse();
@@ -223,7 +295,7 @@ pub(super) fn canonical(peer: SocketAddr) -> SocketAddr {
 }
 
 /// One for all workers, so that they share the key of the tokens by which clients show their addresses.
-fn quic_config(tls: &Tls, limits: &Limits) -> ServerConfig {
+fn quic_config(tls: &Tls, limits: &Limits, secrets: &Secrets) -> ServerConfig {
     let mut transport = TransportConfig::default();
     transport
         .send_window(QUIC_SEND_WINDOW_BYTES)
@@ -234,7 +306,8 @@ fn quic_config(tls: &Tls, limits: &Limits) -> ServerConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::try_from(limits.idle_timeout).unwrap_or_else(|_| VarInt::MAX.into())))
         .congestion_controller_factory(congestion(limits.congestion));
-    let mut config = ServerConfig::with_crypto(tls.quic());
+    let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&secrets.token);
+    let mut config = ServerConfig::new(tls.quic(), Arc::new(token_key));
     config
         .transport_config(Arc::new(transport))
         .max_incoming(QUIC_INCOMING_MAX)
@@ -250,8 +323,14 @@ fn congestion(congestion: Congestion) -> Arc<dyn ControllerFactory + Send + Sync
     }
 }
 
-fn endpoint(udp: UdpSocket, route: Route, config: ServerConfig, counters: Arc<Counters>) -> io::Result<quic::Endpoint> {
-    let mut own = EndpointConfig::default();
+fn endpoint(
+    udp: UdpSocket,
+    route: Route,
+    config: ServerConfig,
+    reset: Arc<hmac::Key>,
+    counters: Arc<Counters>,
+) -> io::Result<quic::Endpoint> {
+    let mut own = EndpointConfig::new(reset);
     own.cid_generator(move || Box::new(route));
     quic::Endpoint::new(udp, own, config, true, counters)
 }

@@ -47,6 +47,10 @@ const H2_PENDING_RESETS_MAX: usize = 20;
 /// Streams that we may reset for a client's errors before its connection is closed.
 const H2_LOCAL_RESETS_MAX: usize = 100;
 
+/// How long a connection of HTTP/1.1 may be without a request once its server takes nobody new. There is no GOAWAY in HTTP/1.1: who is told by an answer that it
+/// was the last does not come too late with the next request, and most clients ask within this time.
+const LEAVING_IDLE_MAX: Duration = Duration::from_secs(10);
+
 /// Serves one accepted connection to its end.
 pub(super) async fn serve<H: Handler>(stream: TcpStream, peer: SocketAddr, mut place: Place<H>) {
     let shared = place.shared().clone();
@@ -107,7 +111,7 @@ async fn serve_http1<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
         .max_buf_size(shared.limits.head_buffer_bytes() as usize)
         .half_close(false)
         .serve_connection(TokioIo::new(stream.clone()), service_fn(answer));
-    drive(connection, |connection| connection.graceful_shutdown(), &stream, &activity, peer, shared).await;
+    drive(connection, Protocol::Http1, |connection| connection.graceful_shutdown(), &stream, &activity, peer, shared).await;
 }
 
 async fn serve_http2<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
@@ -136,12 +140,13 @@ async fn serve_http2<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
         .max_pending_accept_reset_streams(H2_PENDING_RESETS_MAX)
         .max_local_error_reset_streams(H2_LOCAL_RESETS_MAX)
         .serve_connection(TokioIo::new(stream.clone()), service);
-    drive(connection, |connection| connection.graceful_shutdown(), &stream, &activity, peer, shared).await;
+    drive(connection, Protocol::Http2, |connection| connection.graceful_shutdown(), &stream, &activity, peer, shared).await;
 }
 
 /// Runs a connection to its end, or to the first limit that it hits. `close` ends it once what is under way is done.
 async fn drive<C: Future<Output = hyper::Result<()>>, S: AsyncWrite + Holds + Unpin, H>(
     connection: C,
+    protocol: Protocol,
     close: fn(Pin<&mut C>),
     stream: &Joint<S>,
     activity: &Activity,
@@ -150,16 +155,26 @@ async fn drive<C: Future<Output = hyper::Result<()>>, S: AsyncWrite + Holds + Un
 ) {
     let (limits, counters) = (&shared.limits, &shared.counters);
     let mut connection = pin!(connection);
-    let mut closing = false;
+    let (mut leaving, mut closing) = (false, false);
     let ended = loop {
+        let idle_max = if leaving { limits.idle_timeout.min(LEAVING_IDLE_MAX) } else { limits.idle_timeout };
         tokio::select! {
             ended = poll_fn(|cx| stream.turn(connection.as_mut(), cx)) => break ended,
             () = shared.drain.cancelled(), if !closing => {
                 closing = true;
                 close(connection.as_mut());
             }
-            () = activity.idle(limits.idle_timeout) => {
-                counters.timed_out.up();
+            () = shared.leave.begun(), if !leaving => {
+                leaving = true;
+                // GOAWAY (RFC 9113 §6.8). In HTTP/1.1 the next answer says it (RFC 9112 §9.6).
+                if protocol == Protocol::Http2 {
+                    close(connection.as_mut());
+                }
+            }
+            () = activity.idle(idle_max) => {
+                if !leaving {
+                    counters.timed_out.up();
+                }
                 close(connection.as_mut());
                 // HTTP/2 would wait for the client to agree.
                 let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| stream.turn(connection.as_mut(), cx))).await;
@@ -194,6 +209,9 @@ async fn answer<H: Handler>(
     let mut response = shared.answer(request).await;
     if let Some(alt_svc) = alt_svc {
         response.headers_mut().insert(header::ALT_SVC, alt_svc.clone());
+    }
+    if protocol == Protocol::Http1 && shared.leave.is_leaving() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Watched { body, underway }))
 }

@@ -12,7 +12,9 @@ use std::{
 
 use bytes::Bytes;
 use edge::{
-    http::{Body, Count, Counters, Handler, Limits, Protocol, Request, Response, Server, client::Connection},
+    http::{
+        Body, Count, Counters, Handler, Limits, Orderer, Orders, Protocol, Request, Response, Secrets, Server, client::Connection,
+    },
     listener::Sockets,
     tls::{Options, Tls},
 };
@@ -117,6 +119,7 @@ pub(crate) struct Running {
     pub(crate) echo: Arc<Echo>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) drain: CancellationToken,
+    pub(crate) orderer: Orderer,
     pub(crate) tls: Tls,
     pub(crate) client_tls: Arc<rustls::ClientConfig>,
     pub(crate) dir: TempDir,
@@ -143,10 +146,11 @@ pub(crate) fn start_as(listen: &str, limits: Limits, adjust: impl FnOnce(&mut Op
     let sockets = sockets.and_plain("127.0.0.1:0".parse().expect("an address")).expect("binds");
     let (addr, plain_addr) = (sockets.addr(), sockets.plain_addr().expect("bound"));
     let (echo, counters, drain) = (Arc::new(Echo::default()), Arc::new(Counters::default()), CancellationToken::new());
-    let server = Server { sockets, tls: tls.clone(), limits, counters: counters.clone() };
+    let (orderer, orders) = Orders::new(2);
+    let server = Server { sockets, tls: tls.clone(), limits, counters: counters.clone(), secrets: Secrets::new(), orders };
     let task = tokio::spawn(server.run(Arc::new(Shared(echo.clone())), drain.clone()));
     let client_tls = trusting(dir.path());
-    Running { addr, plain_addr, echo, counters, drain, tls, client_tls, dir, task }
+    Running { addr, plain_addr, echo, counters, drain, orderer, tls, client_tls, dir, task }
 }
 
 /// Writes a new certificate for 127.0.0.1 and its key to `edge.crt` and `edge.key`.

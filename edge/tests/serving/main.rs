@@ -4,6 +4,7 @@ mod admin;
 mod control;
 mod drain;
 mod faults;
+mod handover;
 mod lies;
 mod objects;
 mod open;

@@ -12,6 +12,7 @@ use std::{
 use edge::{
     Edge,
     config::Config,
+    handover::Handover,
     http::{
         Protocol,
         client::{ClientError, Connection},
@@ -54,6 +55,7 @@ pub(crate) struct Running {
     pub(crate) key: SigningKey,
     pub(crate) stop: CancellationToken,
     pub(crate) task: Run,
+    pub(crate) handover: Handover,
     client_tls: Arc<rustls::ClientConfig>,
     config: Config,
     dir: TempDir,
@@ -128,18 +130,13 @@ pub(crate) async fn start_of(cache: &str, more: &str) -> Running {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("TLS");
     let client_tls = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
-    let (addr, admin_addr, stop, task) = run(&config).await;
-    Running { addr, admin_addr, origin, key, stop, task, client_tls, config, dir }
-}
-
-type Run = JoinHandle<std::io::Result<()>>;
-
-async fn run(config: &Config) -> (SocketAddr, SocketAddr, CancellationToken, Run) {
     let edge = Edge::open(config.clone()).await.expect("opens");
-    let (addr, admin_addr, stop) = (edge.addr(), edge.admin_addr(), CancellationToken::new());
+    let (addr, admin_addr, handover, stop) = (edge.addr(), edge.admin_addr(), edge.handover(), CancellationToken::new());
     let task = tokio::spawn(edge.run(stop.clone()));
-    (addr, admin_addr, stop, task)
+    Running { addr, admin_addr, origin, key, stop, task, handover, client_tls, config, dir }
 }
+
+pub(crate) type Run = JoinHandle<std::io::Result<()>>;
 
 pub(crate) fn now_unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
@@ -209,7 +206,19 @@ impl Running {
     pub(crate) async fn start_again(&mut self) {
         self.stop.cancel();
         (&mut self.task).await.expect("no panic").expect("ends well");
-        (self.addr, self.admin_addr, self.stop, self.task) = run(&self.config).await;
+        let edge = Edge::open(self.config.clone()).await.expect("opens");
+        self.goes_on_as(edge);
+    }
+
+    /// Runs `edge` in place of the one that ran, and gives what that one ends in.
+    pub(crate) fn goes_on_as(&mut self, edge: Edge) -> Run {
+        self.stop = CancellationToken::new();
+        (self.addr, self.admin_addr, self.handover) = (edge.addr(), edge.admin_addr(), edge.handover());
+        std::mem::replace(&mut self.task, tokio::spawn(edge.run(self.stop.clone())))
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// A file of the edge's.

@@ -9,9 +9,13 @@ mod over_quinn;
 mod priority;
 mod transport;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -19,7 +23,7 @@ use h3::{
     error::{Code, StreamError},
     server::RequestResolver,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
 pub use over_quinn::Quinn;
@@ -47,6 +51,14 @@ const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(0x107);
 /// Bytes that a client may send on a stream of its own beside its requests. h3 keeps what it is sent until a frame is whole. SETTINGS is
 /// small; a browser that sends PRIORITY_UPDATE with each request needs a reconnect after some fifty thousand.
 const CONTROL_BYTES_MAX: u64 = 1 << 20;
+/// A server that is about to leave says so twice (RFC 9114 §5.2): first that all requests are still answered, and then which was the last, so that those on
+/// their way are not lost. h3 gives the ID so many requests after the last one that came, at most the largest there is; before the first request it would say
+/// that not even this is answered, so then it waits for one.
+const ALL_REQUESTS: usize = usize::MAX;
+/// Between the two so many round trips pass, but no less and no more than this.
+const GOAWAY_ROUND_TRIPS: u32 = 3;
+const GOAWAY_PAUSE_MIN: Duration = Duration::from_millis(50);
+const GOAWAY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Requests of a connection that may end before their head does, or have one that makes no sense.
 const SPOILT_MAX: u32 = 100;
 
@@ -105,13 +117,22 @@ struct Client<H> {
 impl<H: Handler> Client<H> {
     async fn serve(self: &Arc<Self>, mut connection: ServerConnection) {
         let requests = TaskTracker::new();
+        let (mut was_asked, mut last_word) = (false, None);
         loop {
             let accepted = tokio::select! {
                 accepted = connection.accept() => accepted,
-                () = self.shared.drain.cancelled(), if !requests.is_closed() => {
-                    // GOAWAY: what was asked for is answered, and nothing more is taken (RFC 9114 §5.2).
+                () = self.shared.leave.begun(), if last_word.is_none() => {
+                    let pause = (self.quic.stats().path.rtt * GOAWAY_ROUND_TRIPS).clamp(GOAWAY_PAUSE_MIN, GOAWAY_PAUSE_MAX);
+                    last_word = Some(Instant::now() + pause);
+                    if was_asked && connection.shutdown(ALL_REQUESTS).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                () = sleep_until(last_word.unwrap_or_else(Instant::now)), if last_word.is_some() && !requests.is_closed() => {
+                    // What came before this is answered; what comes after the client may ask elsewhere.
                     requests.close();
-                    if connection.shutdown(0).await.is_err() {
+                    if connection.shutdown(1).await.is_err() {
                         return;
                     }
                     continue;
@@ -121,7 +142,14 @@ impl<H: Handler> Client<H> {
                 () = self.activity.idle(self.shared.limits.idle_timeout) => return self.shared.counters.timed_out.up(),
             };
             match accepted {
-                Ok(Some(resolver)) => drop(requests.spawn(self.clone().answer(resolver))),
+                Ok(Some(resolver)) if requests.is_closed() => drop(tokio::spawn(self.clone().reject(resolver))),
+                Ok(Some(resolver)) => {
+                    requests.spawn(self.clone().answer(resolver));
+                    let is_first = !std::mem::replace(&mut was_asked, true);
+                    if is_first && last_word.is_some() && connection.shutdown(ALL_REQUESTS).await.is_err() {
+                        return;
+                    }
+                }
                 Ok(None) => return,
                 Err(error) if error.is_h3_no_error() => return,
                 Err(error) => {
@@ -142,7 +170,7 @@ impl<H: Handler> Client<H> {
         };
         let id = stream.id();
         let Some(stopped) = self.bodies.look(id, quic::SendStream::stopped) else { return };
-        let mut stopped = std::pin::pin!(stopped);
+        let mut stopped = pin!(stopped);
         let (head, ()) = request.into_parts();
         // What a PRIORITY_UPDATE frame said before overrides it (RFC 9218 §7).
         let number = id.into_inner();
@@ -220,6 +248,14 @@ impl<H: Handler> Client<H> {
             if self.taken_bytes.load(Ordering::Relaxed) == before {
                 return None;
             }
+        }
+    }
+
+    /// Says that a request was not looked at, which came after the last word: the client may ask elsewhere (RFC 9114 §4.1.1).
+    async fn reject(self: Arc<Self>, resolver: RequestResolver<Connection<quic::Connection>, Bytes>) {
+        if let Ok(Ok((_, mut stream))) = timeout(self.shared.limits.header_timeout, resolver.resolve_request()).await {
+            stream.stop_sending(Code::H3_REQUEST_REJECTED);
+            stream.stop_stream(Code::H3_REQUEST_REJECTED);
         }
     }
 

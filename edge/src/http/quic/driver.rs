@@ -8,6 +8,8 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
+    io,
+    os::unix::net::UnixDatagram,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -24,6 +26,7 @@ use super::{
     endpoint,
     hub::Hub,
     now,
+    passage::Elders,
     socket::{Inbox, Sent, Shelf, Socket, ecn},
     timers::Timers,
     waiters::Waiters,
@@ -54,6 +57,8 @@ pub(super) struct Driver {
 /// What a worker has of QUIC, but for the handles.
 pub(super) struct Core {
     socket: Socket,
+    /// Who gets what of the datagrams is not for this process.
+    elders: Option<Elders>,
     endpoint: quinn_proto::Endpoint,
     /// By [`ConnectionHandle`].
     slots: Vec<Option<Slot>>,
@@ -141,6 +146,7 @@ impl Core {
     pub(super) fn new(socket: Socket, endpoint: quinn_proto::Endpoint) -> Self {
         Self {
             socket,
+            elders: None,
             endpoint,
             slots: Vec::new(),
             open: 0,
@@ -158,6 +164,16 @@ impl Core {
             listed: Vec::new(),
             again: false,
         }
+    }
+
+    /// See [`endpoint::Endpoint::serve_elders`].
+    pub(super) fn serve_elders(&mut self, elders: Option<Elders>) {
+        self.elders = elders;
+    }
+
+    /// See [`endpoint::Endpoint::receive_from`].
+    pub(super) fn receive_from(&mut self, passage: Option<UnixDatagram>) -> io::Result<()> {
+        self.socket.receive_from(passage)
     }
 
     fn turn(&mut self, cx: &mut Context<'_>, hub: &Hub, woken: &mut Vec<Waker>) -> Turn {
@@ -179,7 +195,7 @@ impl Core {
 
     /// Hands on what has come in. True if there may be more.
     fn receive(&mut self, cx: &mut Context<'_>, woken: &mut Vec<Waker>) -> bool {
-        let Self { socket, endpoint, slots, incoming, accepting, closed, ready, inbox, shelf, answer, .. } = self;
+        let Self { socket, elders, endpoint, slots, incoming, accepting, closed, ready, inbox, shelf, answer, .. } = self;
         let (mut at_once, mut received) = (self.again, 0);
         for _ in 0..RECEIVES_MAX {
             if socket.poll_receive(cx, at_once, inbox).is_pending() {
@@ -191,6 +207,9 @@ impl Core {
             let mut held: Option<(ConnectionHandle, MutexGuard<'_, State>)> = None;
             for (meta, datagram) in inbox.datagrams() {
                 received += 1;
+                if elders.as_mut().is_some_and(|elders| elders.take(meta, datagram)) {
+                    continue;
+                }
                 answer.clear();
                 let event = endpoint.handle(now, meta.addr, meta.dst_ip, ecn(meta), shelf.own(datagram), answer);
                 match event {
@@ -203,6 +222,8 @@ impl Core {
                             state.quic.handle_event(event);
                         }
                     }
+                    // A process that does not read the socket is not the one for newcomers; who reads it has taken this one.
+                    Some(DatagramEvent::NewConnection(new)) if socket.is_passed_on() => endpoint.ignore(new),
                     Some(DatagramEvent::NewConnection(new)) if closed.is_none() => {
                         incoming.push_back(new);
                         accepting.release(woken);

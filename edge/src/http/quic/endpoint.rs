@@ -4,6 +4,7 @@ use std::{
     future::poll_fn,
     io,
     net::{SocketAddr, UdpSocket},
+    os::unix::net::UnixDatagram,
     sync::Arc,
     task::Waker,
 };
@@ -16,6 +17,7 @@ use super::{
     Connection,
     driver::{Core, Driver},
     hub::Hub,
+    passage::Elders,
     socket::Socket,
 };
 use crate::http::Counters;
@@ -56,6 +58,25 @@ impl Endpoint {
         let shared = Arc::new(Shared { core: Mutex::new(Core::new(socket, endpoint)), hub: Arc::default() });
         tokio::spawn(Driver::new(shared.clone()));
         Ok(Self(shared))
+    }
+
+    /// Hands what is for elders to them from now on.
+    pub(crate) fn serve_elders(&self, elders: Option<Elders>) {
+        self.0.core.lock().serve_elders(elders);
+    }
+
+    /// Once this has returned, the socket is not read any more: another process does that, and what is for this one comes from there. Newcomers are not
+    /// taken from there. `None` takes the socket back.
+    ///
+    /// # Errors
+    /// When the runtime does not take `passage`; then all stays as it was.
+    ///
+    /// # Panics
+    /// Outside of a runtime with I/O.
+    pub fn receive_from(&self, passage: Option<UnixDatagram>) -> io::Result<()> {
+        self.0.core.lock().receive_from(passage)?;
+        self.0.hub.wake();
+        Ok(())
     }
 
     /// The next client; `None` once the endpoint is closed.

@@ -16,6 +16,7 @@ mod connection;
 mod driver;
 mod endpoint;
 mod hub;
+mod passage;
 mod socket;
 mod stream;
 #[cfg(test)]
@@ -25,6 +26,7 @@ mod waiters;
 
 pub use connection::Connection;
 pub use endpoint::{Endpoint, Incoming};
+pub(crate) use passage::{Elders, pair};
 pub use quinn_proto::{ConnectionError, ConnectionStats, StreamId, VarInt, Written};
 pub use stream::{ReadError, RecvStream, SendStream, Stopped, WriteError};
 

@@ -6,6 +6,7 @@
 use std::{
     io::{self, IoSliceMut},
     net::UdpSocket,
+    os::unix::net::UnixDatagram,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -15,6 +16,7 @@ use quinn_proto::{EcnCodepoint, Transmit};
 use quinn_udp::{RecvMeta, UdpSocketState};
 use tokio::io::Interest;
 
+use super::passage;
 use crate::http::Counters;
 
 /// Messages taken by one call; with GRO each may be many datagrams.
@@ -31,6 +33,8 @@ pub(super) struct Socket {
     state: UdpSocketState,
     /// The system cuts a batch into datagrams.
     segmentation: bool,
+    /// Another process reads the socket; what is for this one comes from there.
+    passage: Option<tokio::net::UnixDatagram>,
     counters: Arc<Counters>,
 }
 
@@ -55,7 +59,7 @@ impl Socket {
     pub(super) fn new(udp: UdpSocket, segmentation: bool, counters: Arc<Counters>) -> io::Result<Self> {
         let state = UdpSocketState::new((&udp).into())?;
         let segmentation = segmentation && state.max_gso_segments() > 1;
-        Ok(Self { io: tokio::net::UdpSocket::from_std(udp)?, state, segmentation, counters })
+        Ok(Self { io: tokio::net::UdpSocket::from_std(udp)?, state, segmentation, passage: None, counters })
     }
 
     /// Whether the system may cut datagrams in two on their way: then their size must not be searched for.
@@ -63,8 +67,22 @@ impl Socket {
         self.state.may_fragment()
     }
 
+    /// Has datagrams come from `passage` from now on, or, with `None`, from the socket itself.
+    pub(super) fn receive_from(&mut self, passage: Option<UnixDatagram>) -> io::Result<()> {
+        self.passage = passage.map(tokio::net::UnixDatagram::from_std).transpose()?;
+        Ok(())
+    }
+
+    /// Whether another process reads the socket.
+    pub(super) fn is_passed_on(&self) -> bool {
+        self.passage.is_some()
+    }
+
     /// Fills `inbox`. `at_once`: try it, whatever the runtime knows. Pending: the task is woken when there is more.
     pub(super) fn poll_receive(&self, cx: &mut Context<'_>, at_once: bool, inbox: &mut Inbox) -> Poll<()> {
+        if let Some(passage) = &self.passage {
+            return inbox.poll_passage(cx, passage);
+        }
         if at_once && inbox.receive(&self.state, &self.io).is_ok() {
             return Poll::Ready(());
         }
@@ -200,6 +218,25 @@ impl Inbox {
         let mut rooms: [IoSliceMut<'_>; MESSAGES_MAX] = std::array::from_fn(|_| rooms.next().expect("there is room for each"));
         self.count = state.recv(io.into(), &mut rooms, &mut self.metas)?;
         Ok(())
+    }
+
+    /// The same from the process that reads the socket.
+    fn poll_passage(&mut self, cx: &mut Context<'_>, passage: &tokio::net::UnixDatagram) -> Poll<()> {
+        loop {
+            self.count = 0;
+            for (room, place) in self.memory.chunks_exact_mut(MESSAGE_BYTES_MAX).zip(&mut self.metas) {
+                let Ok(length) = passage.try_recv(room) else { break };
+                // What is no message of a passage is passed over, like a datagram from nowhere.
+                *place = passage::meta(&room[..length]).unwrap_or_default();
+                self.count += 1;
+            }
+            if self.count > 0 {
+                return Poll::Ready(());
+            }
+            if ready!(passage.poll_recv_ready(cx)).is_err() {
+                return Poll::Pending;
+            }
+        }
     }
 
     /// Whether the last call took as much as it could.
