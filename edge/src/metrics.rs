@@ -27,7 +27,7 @@ use prometheus::{
 
 use crate::{
     fill::Origin,
-    http::{Cap, Counters, Protocol},
+    http::{Cap, Counters, Flood, Protocol},
 };
 
 /// Statuses, by their first digit.
@@ -210,6 +210,9 @@ impl Gauges {
             ("header_bytes_max", &protocols.heads_too_large),
             ("address_retry", &protocols.retries),
             ("flood", &protocols.floods),
+            ("malformed", &protocols.malformed),
+            ("content", &protocols.contents),
+            ("http2_violation", &protocols.http2_violations),
             ("accept", &protocols.accepts_failed),
         ];
         page.counters(
@@ -223,6 +226,18 @@ impl Gauges {
             "Bytes that had to wait for a cap of [pacing], by cap; \"connection\": over HTTP/3, as the kernel does not count those of TCP.",
             ["cap"],
             Cap::ALL.into_iter().map(|cap| ([cap.name()], protocols.paced(cap).value())),
+        )?;
+        page.counters(
+            "larder_edge_floods_total",
+            "Connections closed for a flood, by its kind (docs/hostile-clients.md).",
+            ["kind"],
+            Flood::ALL.into_iter().map(|flood| ([flood.name()], protocols.floods_of(flood))),
+        )?;
+        page.counters(
+            "larder_edge_quic_violations_total",
+            "Connections of HTTP/3 that ended because the client broke QUIC's rules, by the code that it was told (RFC 9000, 20.1).",
+            ["code"],
+            protocols.quic_violations().filter(|(_, count)| *count > 0).map(|(code, count)| ([code], count)),
         )?;
         let udp = [
             ("send", &protocols.sends_failed),

@@ -8,14 +8,19 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tempfile::TempDir;
 use wire::{
     object::{Digest, ObjectPath},
     title::Title,
     token::{Algorithm, Claims, SigningKey, in_path, sign},
 };
 
-use crate::demo::Demo;
+use crate::{
+    demo::Demo,
+    support::{EdgeFiles, Role, free_port, write_origin_files},
+};
 
 /// What `tests/foreign/fetch.py` says of one URL.
 #[derive(Debug, Deserialize)]
@@ -77,6 +82,54 @@ fn a_foreign_http3_client_gets_the_stored_bytes_and_only_with_the_right_token() 
     }
 }
 
+/// Against `larder edge` as a process: handshake, Retry, resumption, 0-RTT (which is not offered), key update, a port that changes midway,
+/// and version negotiation.
+#[test]
+fn a_foreign_quic_client_and_an_edge_agree_on_what_quic_is() {
+    const PATH: &str = "/files/object.bin";
+    let dirs = [tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory")];
+    let [plenty, scarce] = dirs.each_ref().map(TempDir::path);
+    let ports: [u16; 3] = std::array::from_fn(|_| free_port());
+    let object: Vec<u8> = (0..6_000_000_u32).map(|at| (at * 31 + at / 251) as u8).collect();
+    fs::create_dir_all(plenty.join("origin/files")).expect("a folder");
+    fs::write(plenty.join("origin").join(&PATH[1..]), &object).expect("writes");
+    write_origin_files(plenty, ports[0]);
+    for (dir, port, more) in [(plenty, ports[1], ""), (scarce, ports[2], "[limits]\nconnections = 4")] {
+        let cache = format!("ram = \"64MiB\"\n{more}");
+        EdgeFiles { port, admin_port: 0, origin_port: ports[0], open_paths: &["/files/"], cache: &cache }.write(dir);
+    }
+    // One certificate, so that one trust will do.
+    for name in ["edge.crt", "edge.key"] {
+        fs::copy(plenty.join(name), scarce.join(name)).expect("copies");
+    }
+    let origin = Role::start("origin", &plenty.join("origin.toml"));
+    let edges = [plenty, scarce].map(|dir| Role::start("edge", &dir.join("edge.toml")));
+
+    let asked = json!({ "ca": plenty.join("edge.crt"), "port": ports[1], "scarce_port": ports[2], "path": PATH });
+    let mut told: Value = python("interop.py", &asked);
+    let answer = json!({ "status": 200, "bytes": object.len(), "digest": Digest::of(&object) });
+    for (what, more) in [
+        ("handshake", json!({ "alpn": "h3", "retry": false })),
+        ("retry", json!({ "retry": true })),
+        ("resumption", json!({ "first": false, "resumed": true, "early_bytes": 0 })),
+        ("early_data", json!({ "sent": true, "accepted": false })),
+        ("key_update", json!({ "same": true, "followed": 3 })),
+        ("rebinding", json!({ "midway": true, "moved": true })),
+        ("migration", json!({ "midway": true, "moved": true })),
+        ("negotiation", json!({ "negotiated": true })),
+    ] {
+        let mut expected = answer.clone();
+        expected.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        assert_eq!(told[what].take(), expected, "{what}");
+    }
+    let by_hand = json!({ "version": "00000000", "swapped": true, "offers_1": true, "offers_unknown": false });
+    assert_eq!(told["negotiation_by_hand"], by_hand);
+    for edge in edges {
+        assert!(edge.stop().success());
+    }
+    assert!(origin.stop().success());
+}
+
 /// `url` with the last character of its token's payload changed, to another of the same alphabet.
 fn tampered(url: &str) -> String {
     let dot = url.find("eyJ").and_then(|start| url[start..].find('.').map(|dot| start + dot)).expect("a token");
@@ -88,17 +141,21 @@ fn tampered(url: &str) -> String {
 }
 
 fn fetch(demo: &Demo, urls: &[String]) -> Vec<Answer> {
+    python("fetch.py", &json!({ "ca": demo.ready.ca, "urls": urls }))
+}
+
+/// What a script of `tests/foreign` prints when it is asked.
+fn python<T: DeserializeOwned>(script: &str, asked: &Value) -> T {
     let python = std::env::var_os("LARDER_TEST_PYTHON").map(PathBuf::from);
-    let python = python.expect("LARDER_TEST_PYTHON names a Python with curl_cffi; `make test` sets up both");
+    let python = python.expect("LARDER_TEST_PYTHON names a Python with tests/foreign/requirements.txt; `make test` sets up both");
     let mut child = Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/fetch.py"))
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/foreign/").to_owned() + script)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("python starts");
-    let asked = serde_json::json!({ "ca": demo.ready.ca, "urls": urls });
     child.stdin.take().expect("piped").write_all(asked.to_string().as_bytes()).expect("python reads");
     let output = child.wait_with_output().expect("python ends");
-    assert!(output.status.success());
+    assert!(output.status.success(), "{script} failed");
     serde_json::from_slice(&output.stdout).expect("the script prints JSON")
 }

@@ -12,10 +12,10 @@ use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use super::{Body, BodyError};
+use super::{Body, BodyError, Flood};
 
 /// Less than this in a connection's whole patience is not progress: answers to a client's PINGs are written too.
-const PROGRESS_BYTES_MIN: usize = 16 << 10;
+pub(super) const PROGRESS_BYTES_MIN: usize = 16 << 10;
 
 /// One connection's.
 pub(super) struct Activity(Mutex<State>);
@@ -39,6 +39,36 @@ impl Activity {
     /// Bytes went out.
     pub(super) fn wrote(&self, bytes: usize) {
         self.0.lock().wrote(bytes, Instant::now());
+    }
+
+    /// The client sends too much to no purpose; its connection ends for it.
+    pub(super) fn floods(&self, flood: Flood) {
+        self.0.lock().flood = Some(flood);
+    }
+
+    /// What it ended for.
+    pub(super) fn flood(&self) -> Option<Flood> {
+        self.0.lock().flood
+    }
+
+    /// What h2 said as it ended the connection.
+    pub(super) fn says(&self, words: &[u8]) {
+        self.0.lock().last_words = String::from_utf8_lossy(words).into_owned();
+    }
+
+    /// The same, afterwards.
+    pub(super) fn last_words(&self) -> String {
+        self.0.lock().last_words.clone()
+    }
+
+    /// A line ended with LF alone.
+    pub(super) fn saw_bare_lf(&self) {
+        self.0.lock().bare_lf = true;
+    }
+
+    /// Whether any did.
+    pub(super) fn bare_lf(&self) -> bool {
+        self.0.lock().bare_lf
     }
 
     /// Ends when no request was under way for `max`.
@@ -80,11 +110,23 @@ struct State {
     untaken: usize,
     /// When the first byte came of a head that is not complete.
     head: Option<Instant>,
+    flood: Option<Flood>,
+    last_words: String,
+    bare_lf: bool,
 }
 
 impl State {
     fn new(now: Instant) -> Self {
-        Self { last: now, written_bytes: 0, requests: 0, untaken: 0, head: None }
+        Self {
+            last: now,
+            written_bytes: 0,
+            requests: 0,
+            untaken: 0,
+            head: None,
+            flood: None,
+            last_words: String::new(),
+            bare_lf: false,
+        }
     }
 
     fn begin(&mut self, now: Instant) {

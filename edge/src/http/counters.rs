@@ -7,7 +7,29 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Protocol, clock::ThreadClock};
+use super::{Flood, Protocol, clock::ThreadClock};
+
+/// RFC 9000 §20.1, by number; the last stands for all that follow, TLS's alerts among them.
+const QUIC_ERRORS: [&str; 18] = [
+    "NO_ERROR",
+    "INTERNAL_ERROR",
+    "CONNECTION_REFUSED",
+    "FLOW_CONTROL_ERROR",
+    "STREAM_LIMIT_ERROR",
+    "STREAM_STATE_ERROR",
+    "FINAL_SIZE_ERROR",
+    "FRAME_ENCODING_ERROR",
+    "TRANSPORT_PARAMETER_ERROR",
+    "CONNECTION_ID_LIMIT_ERROR",
+    "PROTOCOL_VIOLATION",
+    "INVALID_TOKEN",
+    "APPLICATION_ERROR",
+    "CRYPTO_BUFFER_EXCEEDED",
+    "KEY_UPDATE_ERROR",
+    "AEAD_LIMIT_REACHED",
+    "NO_VIABLE_PATH",
+    "CRYPTO_ERROR",
+];
 
 /// Counters of all workers together, since start unless named otherwise.
 #[derive(Debug, Default)]
@@ -29,8 +51,16 @@ pub struct Counters {
     pub stalled: Count,
     /// Requests refused because their head is larger than [`super::Limits::header_bytes_max`].
     pub heads_too_large: Count,
-    /// Connections closed for too many requests that were reset at once or made no sense.
+    /// Connections closed for a [`Flood`] of any kind.
     pub floods: Count,
+    kinds: [Count; Flood::ALL.len()],
+    /// Requests of HTTP/1.1 that are refused because what they say is no HTTP, or more than one thing.
+    pub malformed: Count,
+    /// Requests of HTTP/1.1 that are refused because they have content.
+    pub contents: Count,
+    /// Connections of HTTP/2 that ended because the client broke its rules.
+    pub http2_violations: Count,
+    quic_violations: [Count; QUIC_ERRORS.len()],
     /// Accepts that failed (too many open files, mostly).
     pub accepts_failed: Count,
     /// Workers whose batches of datagrams the system refused, so that they send them one by one.
@@ -90,6 +120,28 @@ impl Counters {
     /// Bytes that had to wait for a cap. Not those of a connection of TCP: there the kernel holds them, and does not count.
     pub fn paced(&self, cap: Cap) -> &Count {
         &self.paced_bytes[cap as usize]
+    }
+
+    /// A connection is closed for a flood.
+    pub(super) fn flood(&self, flood: Flood) {
+        self.floods.up();
+        self.kinds[flood as usize].up();
+    }
+
+    /// Connections closed for a flood of this kind.
+    pub fn floods_of(&self, flood: Flood) -> u64 {
+        self.kinds[flood as usize].value()
+    }
+
+    /// A connection ended because the client broke QUIC's rules; with which code we told it.
+    pub(super) fn quic_violation(&self, code: u64) {
+        let place = usize::try_from(code).map_or(QUIC_ERRORS.len() - 1, |code| code.min(QUIC_ERRORS.len() - 1));
+        self.quic_violations[place].up();
+    }
+
+    /// Connections that ended because the client broke QUIC's rules, by the name of the code (RFC 9000 §20.1).
+    pub fn quic_violations(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        QUIC_ERRORS.into_iter().zip(&self.quic_violations).map(|(name, count)| (name, count.value()))
     }
 
     /// Connections open now.

@@ -1,6 +1,8 @@
-//! What a client may take, by name.
+//! What a client may take, by name. `docs/hostile-clients.md` has the attack, the metric and the test of each, libraries' own limits included.
 
 use std::time::Duration;
+
+use super::floods::Allowance;
 
 /// Limits of the protocols. Every one that is hit is counted in [`super::Counters`].
 #[derive(Debug, Clone)]
@@ -16,7 +18,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long a connection may stay without a request.
     pub idle_timeout: Duration,
-    /// How long a client may take next to nothing (16 KiB over TCP, nothing over QUIC) of what is ready for it.
+    /// How long a client may take next to nothing (less than 16 KiB) of what is ready for it.
     pub write_stall_max: Duration,
     /// How long a drain waits for what is being sent.
     pub drain_timeout: Duration,
@@ -37,6 +39,35 @@ pub enum Congestion {
 
 /// How much of a head that is too large is read nevertheless, so that it gets an answer, in units of [`Limits::header_bytes_max`].
 pub const HEAD_BUFFER_FACTOR: u32 = 4;
+
+/// Requests of a connection that the client gives up before they are answered (HTTP/2: RST_STREAM; HTTP/3: STOP_SENDING). A player gives
+/// up a few with each seek, a browser that leaves a page all of its hundred at once.
+pub const RESETS: Allowance = Allowance { burst: 500, per_second: 50 };
+/// Streams of an HTTP/2 connection that we reset for the client's errors, a hundred streams too many at its start among them. h2 has a limit
+/// for most of them; a window that is opened too far escapes it.
+pub const PROVOKED_RESETS: Allowance = Allowance { burst: 400, per_second: 10 };
+/// SETTINGS frames of an HTTP/2 connection. Clients send one, and then one in a great while.
+pub const SETTINGS: Allowance = Allowance { burst: 100, per_second: 1 };
+/// PING frames of a connection. Some clients measure the path with each answer, or keep it warm several times a second.
+pub const PINGS: Allowance = Allowance { burst: 1000, per_second: 100 };
+/// Frames of an HTTP/2 connection that carry nothing: DATA without a byte. No client needs one; h2 has a limit of its own for those with few.
+pub const EMPTY_FRAMES: Allowance = Allowance { burst: 100, per_second: 10 };
+/// Frames of an HTTP/2 connection that mean nothing to an edge: PRIORITY, and types that RFC 9113 does not have.
+pub const OTHER_FRAMES: Allowance = Allowance { burst: 1000, per_second: 100 };
+/// WINDOW_UPDATE frames of an HTTP/2 connection, before anything was sent to it …
+pub const WINDOW_UPDATES_FREE: u64 = 1000;
+/// … with each request …
+pub const WINDOW_UPDATES_PER_REQUEST: u64 = 4;
+/// … and one for so many bytes sent: clients open a window by a frame's worth (16 KiB) at least, for stream and connection.
+pub const WINDOW_UPDATE_BYTES: u64 = 512;
+/// PATH_CHALLENGE frames of a QUIC connection: a client that changes its address sends a few.
+pub const PATH_CHALLENGES: Allowance = Allowance { burst: 200, per_second: 10 };
+/// NEW_CONNECTION_ID and RETIRE_CONNECTION_ID frames of a QUIC connection: a few with each change of address.
+pub const CONNECTION_IDS: Allowance = Allowance { burst: 200, per_second: 10 };
+/// Frames of a QUIC connection that say that the client would like to send more than it may.
+pub const BLOCKED: Allowance = Allowance { burst: 1000, per_second: 100 };
+/// CRYPTO frames of a QUIC connection, its handshake's among them, which may come in small pieces and more than once.
+pub const CRYPTO: Allowance = Allowance { burst: 300, per_second: 10 };
 
 impl Limits {
     /// The most bytes of a request's head that are kept.

@@ -8,15 +8,17 @@ mod body;
 pub mod client;
 mod clock;
 mod counters;
+mod floods;
 pub mod h3;
 mod leave;
-mod limits;
+pub mod limits;
 mod link;
 mod pace;
 pub mod quic;
 mod records;
 mod server;
 mod tcp;
+mod watch;
 
 use std::net::SocketAddr;
 
@@ -24,6 +26,7 @@ use ::http::{HeaderMap, Method};
 
 pub use body::{Body, BodyError};
 pub use counters::{Cap, Count, Counters, ProtocolCounters};
+pub use floods::{Allowance, Flood};
 pub use leave::{Orderer, Orders};
 pub use limits::{Congestion, HEAD_BUFFER_FACTOR, Limits};
 pub use link::{Estimate, Link, Tcp};

@@ -167,7 +167,7 @@ impl<H: Handler> Shared<H> {
 }
 
 /// Makes `Content-Length` and body agree (RFC 9110 §8.6): a HEAD is told what a GET would get, a 304 may be, a 204 must not.
-fn framed(method: &Method, response: Response) -> Response {
+pub(super) fn framed(method: &Method, response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let length = HeaderValue::from(body.bytes_left());
     let bodiless = match head.status {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use ::http::{HeaderValue, header};
+use ::http::{HeaderValue, StatusCode, Version, header, request::Parts, uri::Authority};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -29,11 +29,12 @@ use tokio::{
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::{
-    Handler, Protocol, Request,
+    Body, Flood, Handler, Protocol, Request, Response,
     activity::{Activity, Watched},
     link::{Link, Tcp, tune},
     records::{Holds, Records},
-    server::{CLOSE_TIMEOUT, Place, Shared},
+    server::{CLOSE_TIMEOUT, Place, Shared, framed},
+    watch::{FrameWatch, LineWatch},
 };
 
 /// What HTTP/2 keeps ready per stream beyond the socket's buffer.
@@ -102,7 +103,8 @@ async fn serve_http1<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
     alt_svc: Option<&HeaderValue>,
 ) {
     let activity = Activity::new();
-    let metered = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), true, link.clone());
+    let watch = Watch::Lines(LineWatch::default());
+    let metered = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), watch, link.clone());
     let stream = Joint::new(metered);
     let answer = |request| answer(shared, &activity, &link, Protocol::Http1, peer, alt_svc, request);
     let connection = http1::Builder::new()
@@ -128,7 +130,8 @@ async fn serve_http2<H: Handler, S: AsyncRead + AsyncWrite + Holds + Unpin>(
             async move { answer(&shared, &activity, &link, Protocol::Http2, peer, Some(&shared.alt_svc), request).await }
         }
     });
-    let metered = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), false, link);
+    let watch = Watch::Frames(Box::new(FrameWatch::new()));
+    let metered = Metered::new(stream, shared.limits.write_stall_max, activity.clone(), watch, link);
     let stream = Joint::new(metered);
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -185,8 +188,13 @@ async fn drive<C: Future<Output = hyper::Result<()>>, S: AsyncWrite + Holds + Un
             () = activity.stalled(limits.write_stall_max) => return counters.stalled.up(),
         }
     };
-    if let Err(error) = ended {
-        note(shared, peer, &*error);
+    match (ended, activity.flood()) {
+        (_, Some(flood)) => {
+            counters.flood(flood);
+            tracing::debug!(%peer, flood = flood.name(), "connection closed for a flood");
+        }
+        (Err(error), None) => note(shared, peer, &*error, activity),
+        (Ok(()), None) => {}
     }
 }
 
@@ -200,7 +208,14 @@ async fn answer<H: Handler>(
     request: ::http::Request<Incoming>,
 ) -> Result<::http::Response<Watched>, Infallible> {
     let underway = activity.request();
-    let (head, _) = request.into_parts();
+    let (head, content) = request.into_parts();
+    if let Some(unfit) = (protocol == Protocol::Http1).then(|| Unfit::of(&head, &content, activity)).flatten() {
+        match unfit {
+            Unfit::Content => shared.counters.contents.up(),
+            _ => shared.counters.malformed.up(),
+        }
+        return Ok(framed(&head.method, unfit.response()).map(|body| Watched { body, underway }));
+    }
     let named = head.uri.authority().map(|authority| authority.as_str());
     let authority = named.or_else(|| head.headers.get(header::HOST)?.to_str().ok()).unwrap_or_default().to_owned();
     let path_and_query = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
@@ -216,15 +231,72 @@ async fn answer<H: Handler>(
     Ok(response.map(|body| Watched { body, underway }))
 }
 
+/// Why a request of HTTP/1.1 that can be read is refused, and its connection closed: another reader of the same bytes might have read
+/// something else (RFC 9112 §11.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unfit {
+    /// An edge has no use for content, and does not wait for its end to find the next request.
+    Content,
+    /// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that lacks a Host header
+    /// field and to any request message that contains more than one Host header field line or a Host header field with an invalid field
+    /// value."
+    Host,
+    /// RFC 9112 §2.2 lets a reader take LF for a line's end. Whoever stands before us might not.
+    Line,
+}
+
+impl Unfit {
+    fn of(head: &Parts, content: &Incoming, activity: &Activity) -> Option<Self> {
+        if !hyper::body::Body::is_end_stream(content) {
+            return Some(Self::Content);
+        }
+        let mut hosts = head.headers.get_all(header::HOST).iter();
+        let is_host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => is_host(host),
+            (None, _) => head.version < Version::HTTP_11,
+            (Some(_), Some(_)) => false,
+        };
+        if !is_host {
+            return Some(Self::Host);
+        }
+        activity.bare_lf().then_some(Self::Line)
+    }
+
+    fn response(self) -> Response {
+        let (status, text) = match self {
+            Self::Content => (StatusCode::PAYLOAD_TOO_LARGE, "a request here has no content\n"),
+            Self::Host => (StatusCode::BAD_REQUEST, "a request has one Host header field\n"),
+            Self::Line => (StatusCode::BAD_REQUEST, "a line ends with CR LF\n"),
+        };
+        let mut response = Response::new(Body::full(text));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+}
+
+/// RFC 9110 §7.2: a host with or without a port; empty if the target has no authority.
+fn is_host(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    bytes.is_empty() || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
+}
+
 /// Counts what went wrong. A client that leaves, or talks nonsense, is not worth a warning.
-fn note<H>(shared: &Shared<H>, peer: SocketAddr, error: &(dyn Error + 'static)) {
+fn note<H>(shared: &Shared<H>, peer: SocketAddr, error: &(dyn Error + 'static), activity: &Activity) {
     let counters = &shared.counters;
     if cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse_too_large) {
         counters.heads_too_large.up();
     } else if cause::<io::Error>(error).is_some_and(|error| error.get_ref().is_some_and(|inner| inner.is::<Stalled>())) {
         counters.stalled.up();
-    } else if cause::<h2::Error>(error).is_some_and(|error| error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)) {
-        counters.floods.up();
+    } else if cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+        counters.malformed.up();
+    } else if let Some(error) = cause::<h2::Error>(error).filter(|error| error.is_go_away() && error.is_library()) {
+        let is_flood = error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        match is_flood.then(|| Flood::of_h2(&activity.last_words())) {
+            Some(Some(flood)) => counters.flood(flood),
+            Some(None) => counters.heads_too_large.up(),
+            None => counters.http2_violations.up(),
+        }
     }
     tracing::debug!(%peer, %error, "connection ended with an error");
 }
@@ -274,27 +346,76 @@ struct Metered<S> {
     stream: S,
     stall_max: Duration,
     activity: Arc<Activity>,
-    /// Whether bytes that come between requests begin a head: not so in HTTP/2, which says other things too.
-    heads: bool,
+    watch: Watch,
     /// Runs while a write is pending.
     patience: Option<Pin<Box<Sleep>>>,
     /// Told before the stream is closed.
     link: Arc<Tcp>,
 }
 
+/// What is looked for in what comes.
+enum Watch {
+    /// Of HTTP/1.1: bytes that come between requests begin a head.
+    Lines(LineWatch),
+    /// Of HTTP/2, which says other things too.
+    Frames(Box<FrameWatch>),
+}
+
+/// The client sends too much to no purpose.
+#[derive(Debug, thiserror::Error)]
+#[error("the client floods: {}", .0.name())]
+struct Floods(Flood);
+
+fn floods(activity: &Activity, flood: Flood) -> io::Error {
+    activity.floods(flood);
+    io::Error::other(Floods(flood))
+}
+
 impl<S> Metered<S> {
-    fn new(stream: S, stall_max: Duration, activity: Arc<Activity>, heads: bool, link: Arc<Tcp>) -> Self {
-        Self { stream, stall_max, activity, heads, patience: None, link }
+    fn new(stream: S, stall_max: Duration, activity: Arc<Activity>, watch: Watch, link: Arc<Tcp>) -> Self {
+        Self { stream, stall_max, activity, watch, patience: None, link }
     }
 
-    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn came(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.watch {
+            Watch::Lines(lines) => {
+                self.activity.read();
+                if lines.read(bytes) {
+                    self.activity.saw_bare_lf();
+                }
+                Ok(())
+            }
+            Watch::Frames(frames) => frames.read(bytes, Instant::now).map_err(|flood| floods(&self.activity, flood)),
+        }
+    }
+
+    fn wrote(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
         if let Poll::Ready(Ok(bytes)) = written {
             self.activity.wrote(bytes);
+            self.went(bufs, bytes)?;
         }
-        self.watch(cx, written)
+        self.wait(cx, written)
     }
 
-    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn went(&mut self, bufs: &[io::IoSlice<'_>], mut bytes: usize) -> io::Result<()> {
+        let Watch::Frames(frames) = &mut self.watch else { return Ok(()) };
+        for buf in bufs {
+            let written = &buf[..bytes.min(buf.len())];
+            frames.wrote(written, Instant::now).map_err(|flood| floods(&self.activity, flood))?;
+            bytes -= written.len();
+        }
+        if !frames.last_words().is_empty() {
+            self.activity.says(frames.last_words());
+        }
+        Ok(())
+    }
+
+    fn wait<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.patience = None;
             return written;
@@ -308,7 +429,7 @@ impl<S> Metered<S> {
 impl<S: Holds> Metered<S> {
     fn poll_release(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let released = self.stream.poll_release(cx);
-        self.watch(cx, released)
+        self.wait(cx, released)
     }
 }
 
@@ -322,8 +443,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if self.heads && buf.filled().len() > before {
-            self.activity.read();
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            self.came(came)?;
         }
         read
     }
@@ -332,12 +454,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.wrote(cx, written)
+        self.wrote(cx, &[io::IoSlice::new(buf)], written)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.wrote(cx, written)
+        self.wrote(cx, bufs, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -346,12 +468,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, flushed)
+        self.wait(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
-        self.watch(cx, shut)
+        self.wait(cx, shut)
     }
 }
 

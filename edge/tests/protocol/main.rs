@@ -2,10 +2,16 @@
 
 mod drain;
 mod exchange;
+mod floods_quic;
+mod floods_tcp;
+mod frames;
 mod hostile;
 mod pacing;
 mod plain;
 mod priority;
 mod records;
+mod scripted;
+mod slow;
+mod smuggling;
 mod support;
 mod tls;

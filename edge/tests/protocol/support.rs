@@ -13,7 +13,8 @@ use std::{
 use bytes::Bytes;
 use edge::{
     http::{
-        Body, Count, Counters, Handler, Limits, Orderer, Orders, Protocol, Request, Response, Secrets, Server, client::Connection,
+        Body, Count, Counters, Flood, Handler, Limits, Orderer, Orders, Protocol, Request, Response, Secrets, Server,
+        client::Connection,
     },
     listener::Sockets,
     tls::{Options, Tls},
@@ -41,6 +42,8 @@ pub(crate) struct Echo {
     pub(crate) gate: Notify,
     pub(crate) gated: Notify,
     pub(crate) dropped: Arc<Dropped>,
+    /// Bytes of `/sevens` that the protocols have taken.
+    pub(crate) handed_bytes: Arc<AtomicU64>,
 }
 
 /// Tells when a gated body was dropped.
@@ -76,7 +79,12 @@ impl Handler for Shared {
             "bytes" => Body::stream(length as u64, chunks(length)),
             "sevens" => {
                 let chunk = Bytes::from(vec![7; 1_000_000]);
-                Body::stream(length as u64, stream::repeat(chunk).take(length / 1_000_000).map(Ok::<_, std::io::Error>))
+                let handed = self.0.handed_bytes.clone();
+                let count = move |chunk: Bytes| {
+                    handed.fetch_add(chunk.len() as u64, Ordering::SeqCst);
+                    Ok::<_, std::io::Error>(chunk)
+                };
+                Body::stream(length as u64, stream::repeat(chunk).take(length / 1_000_000).map(count))
             }
             "broken" => Body::stream(2 * length as u64, chunks(length)),
             "gated" => {
@@ -137,8 +145,13 @@ pub(crate) fn start_on(listen: &str, limits: Limits) -> Running {
 
 /// As [`start`], with TLS as `adjust` makes it.
 pub(crate) fn start_as(listen: &str, limits: Limits, adjust: impl FnOnce(&mut Options)) -> Running {
+    start_named(listen, vec!["127.0.0.1".into()], limits, adjust)
+}
+
+/// The same, with a certificate for these names.
+pub(crate) fn start_named(listen: &str, names: Vec<String>, limits: Limits, adjust: impl FnOnce(&mut Options)) -> Running {
     let dir = tempfile::tempdir().expect("a directory");
-    write_certificate(dir.path());
+    write_certificate_for(dir.path(), names);
     let mut options = Options::new(dir.path().join("edge.crt"), dir.path().join("edge.key"));
     adjust(&mut options);
     let tls = Tls::open(options).expect("a certificate");
@@ -155,7 +168,11 @@ pub(crate) fn start_as(listen: &str, limits: Limits, adjust: impl FnOnce(&mut Op
 
 /// Writes a new certificate for 127.0.0.1 and its key to `edge.crt` and `edge.key`.
 pub(crate) fn write_certificate(dir: &Path) {
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).expect("a certificate");
+    write_certificate_for(dir, vec!["127.0.0.1".into()]);
+}
+
+fn write_certificate_for(dir: &Path, names: Vec<String>) {
+    let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
     std::fs::write(dir.join("edge.crt"), made.cert.pem()).expect("writes");
     std::fs::write(dir.join("edge.key"), made.signing_key.serialize_pem()).expect("writes");
 }
@@ -219,6 +236,24 @@ impl Running {
 /// What `work` comes to, if it does so in time. Long enough for a busy machine; no test waits so long unless it fails.
 pub(crate) async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), work).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+/// The same for what takes thousands of messages.
+pub(crate) async fn patient<T>(what: &str, work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(240), work).await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+/// Waits until so many connections were closed for a flood of this kind.
+pub(crate) async fn counted_flood(counters: &Counters, flood: Flood, value: u64) {
+    let reached = tokio::time::timeout(Duration::from_secs(60), async {
+        while counters.floods_of(flood) < value {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    if reached.await.is_err() {
+        let counted: Vec<_> = Flood::ALL.into_iter().map(|flood| (flood.name(), counters.floods_of(flood))).collect();
+        panic!("{flood:?} is not counted; counted are {counted:?} and {} violations", counters.http2_violations.value());
+    }
 }
 
 /// Waits until `count` is at least `value`.

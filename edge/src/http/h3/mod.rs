@@ -23,6 +23,7 @@ use h3::{
     error::{Code, StreamError},
     server::RequestResolver,
 };
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -33,11 +34,13 @@ pub use transport::{
 };
 
 use super::{
-    Handler, Protocol, Request,
-    activity::Activity,
+    Counters, Flood, Handler, Protocol, Request,
+    activity::{Activity, PROGRESS_BYTES_MIN},
     body::Body,
+    floods::Budget,
+    limits::RESETS,
     link::Link,
-    quic::{self, Incoming, VarInt},
+    quic::{self, ConnectionError, Incoming, VarInt},
     server::{Place, QUIC_SEND_WINDOW_BYTES, Shared, canonical},
 };
 use priority::Priority;
@@ -69,7 +72,7 @@ pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
     let shared = place.shared().clone();
     let (limits, counters) = (&shared.limits, &shared.counters);
     let handshake = async {
-        let quic = incoming.accept().await.map_err(|error| tracing::debug!(%error, "QUIC handshake failed"))?;
+        let quic = incoming.accept().await.map_err(|error| broke_rules(counters, &error))?;
         let reads = ReadLimits { request_bytes_max: limits.head_buffer_bytes().into(), control_bytes_max: CONTROL_BYTES_MAX };
         if let Some(bits_per_second) = limits.connection_bits_per_second_max {
             quic.cap(bits_per_second, QUIC_SEND_WINDOW_BYTES, shared.counters.clone());
@@ -78,7 +81,10 @@ pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
         let bodies = transport.bodies();
         let mut builder = h3::server::builder();
         builder.max_field_section_size(limits.head_buffer_bytes().into()).send_grease(false);
-        let connection = builder.build(transport).await.map_err(|error| tracing::debug!(%error, "HTTP/3 did not start"))?;
+        let connection = builder.build(transport).await.map_err(|error| {
+            tracing::debug!(%error, "HTTP/3 did not start");
+            quic.error().iter().for_each(|error| broke_rules(counters, error));
+        })?;
         Ok::<_, ()>((quic, bodies, connection))
     };
     let (quic, bodies, connection) = tokio::select! {
@@ -97,9 +103,19 @@ pub(super) async fn serve<H: Handler>(incoming: Incoming, mut place: Place<H>) {
         activity: Activity::new(),
         spoilt: AtomicU32::new(0),
         taken_bytes: AtomicU64::new(0),
+        resets: Mutex::new(Budget::new(RESETS)),
     });
     client.serve(connection).await;
+    client.quic.error().iter().for_each(|error| broke_rules(counters, error));
     client.quic.close(NO_ERROR, b"");
+}
+
+/// Counts a connection that ended because the client broke QUIC's rules.
+fn broke_rules(counters: &Counters, error: &ConnectionError) {
+    tracing::debug!(%error, "a QUIC connection ended with an error");
+    if let ConnectionError::TransportError(error) = error {
+        counters.quic_violation(error.code.into());
+    }
 }
 
 /// A connected client.
@@ -112,6 +128,8 @@ struct Client<H> {
     spoilt: AtomicU32,
     /// Bytes of bodies that QUIC took, which it does as the client takes others.
     taken_bytes: AtomicU64,
+    /// What is left of those that it may give up.
+    resets: Mutex<Budget>,
 }
 
 impl<H: Handler> Client<H> {
@@ -186,12 +204,12 @@ impl<H: Handler> Client<H> {
         };
         let response = tokio::select! {
             response = self.shared.answer(request) => response,
-            _ = stopped.as_mut() => return,
+            _ = stopped.as_mut() => return self.given_up(),
         };
         let (head, mut body) = response.into_parts();
         match self.patiently(stream.send_response(::http::Response::from_parts(head, ()))).await {
             Some(Ok(())) => {}
-            Some(Err(_)) => return,
+            Some(Err(_)) => return self.given_up(),
             None => return self.shared.counters.stalled.up(),
         }
         // A request's body, should there be one, is not wanted (RFC 9114 §4.1.1).
@@ -199,7 +217,7 @@ impl<H: Handler> Client<H> {
         let Some(mut send) = self.bodies.take(id) else { return };
         let sent = tokio::select! {
             sent = self.send_body(&mut send, &mut body) => sent,
-            _ = stopped.as_mut() => return,
+            _ = stopped.as_mut() => Err(Broken::Gone),
         };
         match sent {
             Ok(()) => {
@@ -213,7 +231,7 @@ impl<H: Handler> Client<H> {
                 self.shared.counters.stalled.up();
                 send.reset(INTERNAL_ERROR);
             }
-            Err(Broken::Gone) => (),
+            Err(Broken::Gone) => self.given_up(),
         }
     }
 
@@ -226,17 +244,23 @@ impl<H: Handler> Client<H> {
             })?;
             let mut chunks = [frame.take().unwrap_or_default(), chunk];
             let mut rest = &mut chunks[..];
+            let (mut since, mut before) = (Instant::now(), self.taken_bytes.load(Ordering::Relaxed));
             while !rest.is_empty() {
                 let written = self.patiently(send.write_chunks(rest)).await;
                 let written = written.ok_or(Broken::Stalled)?.map_err(|_| Broken::Gone)?;
                 self.taken_bytes.fetch_add(written.bytes as u64, Ordering::Relaxed);
                 rest = &mut rest[written.chunks..];
+                // A byte now and then is not progress.
+                if since.elapsed() >= self.shared.limits.write_stall_max {
+                    before = self.moved_since(before).ok_or(Broken::Stalled)?;
+                    since = Instant::now();
+                }
             }
         }
         Ok(())
     }
 
-    /// What `work` comes to, unless the client takes nothing for too long. As long as it takes something on another stream, that may be
+    /// What `work` comes to, unless the client takes next to nothing for too long. As long as it takes something on another stream, that may be
     /// what is more urgent.
     async fn patiently<A>(&self, work: impl Future<Output = A>) -> Option<A> {
         let mut work = std::pin::pin!(work);
@@ -245,10 +269,14 @@ impl<H: Handler> Client<H> {
             if let Ok(done) = timeout(self.shared.limits.write_stall_max, work.as_mut()).await {
                 return Some(done);
             }
-            if self.taken_bytes.load(Ordering::Relaxed) == before {
-                return None;
-            }
+            self.moved_since(before)?;
         }
+    }
+
+    /// What the client has taken by now; `None` if that is next to nothing more than `before`.
+    fn moved_since(&self, before: u64) -> Option<u64> {
+        let taken = self.taken_bytes.load(Ordering::Relaxed);
+        (taken - before >= PROGRESS_BYTES_MIN as u64).then_some(taken)
     }
 
     /// Says that a request was not looked at, which came after the last word: the client may ask elsewhere (RFC 9114 §4.1.1).
@@ -276,8 +304,16 @@ impl<H: Handler> Client<H> {
             self.shared.counters.heads_too_large.up();
         }
         if self.spoilt.fetch_add(1, Ordering::Relaxed) == SPOILT_MAX {
-            self.shared.counters.floods.up();
+            self.shared.counters.flood(Flood::Headless);
             self.quic.close(EXCESSIVE_LOAD, b"too many requests without a head");
+        }
+    }
+
+    /// The client does not want its answer any more, or has left.
+    fn given_up(&self) {
+        if !self.resets.lock().take(1, Instant::now()) && self.quic.error().is_none() {
+            self.shared.counters.flood(Flood::RapidReset);
+            self.quic.close(EXCESSIVE_LOAD, b"too many requests given up");
         }
     }
 }

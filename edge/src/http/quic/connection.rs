@@ -15,8 +15,14 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use quinn_proto::{ConnectionError, ConnectionHandle, ConnectionStats, Dir, Event, StreamEvent, StreamId, VarInt};
 
-use super::{RecvStream, SendStream, hub::Hub, now, waiters::Waiters};
-use crate::http::{Cap, Counters, pace::Brake};
+use super::{
+    RecvStream, SendStream,
+    hub::Hub,
+    noise::{self, Noise},
+    now,
+    waiters::Waiters,
+};
+use crate::http::{Cap, Counters, Flood, pace::Brake};
 
 /// A connection. Handles of it and of its streams keep it open; the last one dropped closes it.
 #[derive(Clone)]
@@ -35,6 +41,7 @@ pub(super) struct Shared {
 /// Behind the lock: the protocol, and who waits for what.
 pub(super) struct State {
     pub(super) quic: quinn_proto::Connection,
+    pub(super) noise: Noise,
     /// Why it is over, for handles. The protocol may still have to tell the other side.
     error: Option<ConnectionError>,
     connected: bool,
@@ -128,6 +135,11 @@ impl Connection {
         .await
     }
 
+    /// Why it is over; `None` if it is not.
+    pub fn error(&self) -> Option<ConnectionError> {
+        self.lock().error.clone()
+    }
+
     /// Where the other side is now.
     pub fn remote_address(&self) -> SocketAddr {
         self.lock().quic.remote_address()
@@ -219,6 +231,7 @@ impl Shared {
     pub(super) fn new(handle: ConnectionHandle, quic: quinn_proto::Connection, hub: Arc<Hub>) -> Self {
         let state = State {
             quic,
+            noise: Noise::new(),
             error: None,
             connected: false,
             listed: false,
@@ -343,6 +356,18 @@ impl State {
             // Of no use to a server without datagrams (RFC 9221).
             Event::HandshakeDataReady | Event::DatagramReceived | Event::DatagramsUnblocked => {}
         }
+    }
+
+    /// Closes the connection if the client has sent too much to no purpose.
+    pub(super) fn calm(&mut self, woken: &mut Vec<Waker>) -> Option<Flood> {
+        if !self.noise.is_due() || self.error.is_some() {
+            return None;
+        }
+        let now = now();
+        let flood = self.noise.look(&self.quic.stats().frame_rx, now.into())?;
+        self.quic.close(now, noise::CODE, Bytes::from_static(flood.name().as_bytes()));
+        self.end(ConnectionError::LocallyClosed, woken);
+        Some(flood)
     }
 
     /// Handles learn that the connection is over, if they do not know.

@@ -220,6 +220,7 @@ impl Core {
                         }
                         if let Some((_, state)) = &mut held {
                             state.quic.handle_event(event);
+                            state.noise.heard();
                         }
                     }
                     // A process that does not read the socket is not the one for newcomers; who reads it has taken this one.
@@ -265,6 +266,9 @@ impl Core {
         let now = now();
         if state.quic.poll_timeout().is_some_and(|deadline| deadline <= now) {
             state.quic.handle_timeout(now);
+        }
+        if let Some(flood) = state.calm(woken) {
+            socket.counters().flood(flood);
         }
         let mut drained = state.settle(handle, endpoint, woken);
         let mut sent = 0;

@@ -16,6 +16,7 @@ mod connection;
 mod driver;
 mod endpoint;
 mod hub;
+mod noise;
 mod passage;
 mod socket;
 mod stream;

@@ -62,6 +62,10 @@ impl Socket {
         Ok(Self { io: tokio::net::UdpSocket::from_std(udp)?, state, segmentation, passage: None, counters })
     }
 
+    pub(super) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Whether the system may cut datagrams in two on their way: then their size must not be searched for.
     pub(super) fn may_fragment(&self) -> bool {
         self.state.may_fragment()
