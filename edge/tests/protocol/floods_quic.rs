@@ -100,18 +100,23 @@ async fn gaps_and_connection_ids_are_bounded() {
             violations.filter(|(code, _)| expected.contains(code)).map(|(_, count)| count).sum()
         };
         let before = counted(&server);
-        let (ended, served) = tokio::join!(play(&server, script), fetch(&witness, "/bytes/1000"));
-        assert!(served.is_ok(), "{what}: others are served");
-        // Where the server's last word is lost, a stateless reset says the same (RFC 9000 §10.3).
-        let is_ours = matches!(ended, quinn::ConnectionError::ConnectionClosed(_) | quinn::ConnectionError::Reset);
-        assert!(is_ours, "{what}: {ended:?}");
-        let reached = async {
+        let reached = async || {
             while counted(&server) == before {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         };
-        let reached = tokio::time::timeout(std::time::Duration::from_secs(60), reached).await;
-        assert!(reached.is_ok(), "{what}: {ended:?}; {:?}", server.counters.quic_violations().collect::<Vec<_>>());
+        // Whether the client hears of its end is another matter: the server's last word may go to a connection ID that nobody has.
+        let attack = async {
+            tokio::select! {
+                () = reached() => {}
+                ended = play(&server, script) => {
+                    let reached = tokio::time::timeout(std::time::Duration::from_secs(60), reached()).await;
+                    assert!(reached.is_ok(), "{what}: {ended:?}; {:?}", server.counters.quic_violations().collect::<Vec<_>>());
+                }
+            }
+        };
+        let ((), served) = tokio::join!(attack, fetch(&witness, "/bytes/1000"));
+        assert!(served.is_ok(), "{what}: others are served");
     }
     only_the_witness_is_left(&server).await;
     server.stop().await;
