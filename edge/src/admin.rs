@@ -4,7 +4,16 @@
 mod cache;
 mod guard;
 
-use std::{convert::Infallible, net::TcpListener, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::TcpListener,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use ::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use bytes::Bytes;
@@ -59,10 +68,16 @@ pub(crate) async fn serve(
         };
         let (operator, gauges, outlook, relieved) = (operator.clone(), gauges.clone(), outlook.clone(), relieved.clone());
         tokio::spawn(async move {
+            let was_asked = AtomicBool::new(false);
             let service = service_fn(|request: Request<Incoming>| async {
+                was_asked.store(true, Ordering::Relaxed);
                 let is_cache = request.uri().path().starts_with("/cache/");
                 let standing = outlook.clone().now();
-                Ok::<_, Infallible>(if is_cache { operator.answer(request).await } else { answer(&request, &gauges, standing) })
+                let mut answer = if is_cache { operator.answer(request).await } else { answer(&request, &gauges, standing) };
+                if relieved.is_cancelled() {
+                    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(answer)
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -72,7 +87,10 @@ pub(crate) async fn serve(
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,
                 () = relieved.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
+                    // Who has just connected is about to ask, and gets an answer.
+                    if was_asked.load(Ordering::Relaxed) {
+                        connection.as_mut().graceful_shutdown();
+                    }
                     connection.await
                 }
             };

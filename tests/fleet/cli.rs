@@ -136,7 +136,7 @@ fn a_file_of_another_role_of_none_or_that_is_no_toml_is_refused() {
 fn switched_on(sample: &str) -> String {
     let is_key = |line: &str| {
         let name = line.split('=').next().unwrap_or_default().trim_end();
-        line.contains(" = ") && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        line.contains(" = ") && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'))
     };
     let lines = sample.lines().map(|line| match line.strip_prefix("# ") {
         Some(rest) if is_key(rest) => rest,
