@@ -13,9 +13,9 @@ use socket2::SockRef;
 
 use super::{Limits, quic};
 
-/// What the kernel keeps of a connection that it has not sent yet (TCP_NOTSENT_LOWAT). More of it would be memory that does nothing, an answer
-/// that nobody wants any more after a seek, and a queue that what is more urgent cannot overtake; less would be more wake-ups: the kernel says
-/// that there is room once half of it is gone, which at 1 Gbit/s is after a millisecond.
+/// What the kernel keeps of a connection with a cap that it has not sent yet (TCP_NOTSENT_LOWAT). More of it would be memory that does nothing, an answer
+/// that nobody wants any more after a seek, and a queue that what is more urgent cannot overtake; less would be more wake-ups. Where there is no cap the
+/// kernel takes what it will: what a slow client has not taken is then not in a slice of the cache, which has a budget.
 const NOTSENT_BYTES_MAX: u32 = 256 << 10;
 /// What a client must have been sent before its connection's window says anything about the way to it: more than ten datagrams or segments,
 /// with which everybody begins.
@@ -166,11 +166,11 @@ pub(super) fn tune(stream: &tokio::net::TcpStream, limits: &Limits) {
     // Segments are written whole; waiting to fill a packet would only delay their ends.
     let _ = stream.set_nodelay(true);
     let socket = SockRef::from(stream);
-    let _ = socket.set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
-    if let Some(bits_per_second) = limits.connection_bits_per_second_max
-        && let Err(error) = set_pacing_rate_max(stream, bits_per_second / 8)
-    {
-        tracing::warn!(%error, "the system does not hold a connection to pacing.connection_max");
+    if let Some(bits_per_second) = limits.connection_bits_per_second_max {
+        let _ = socket.set_tcp_notsent_lowat(NOTSENT_BYTES_MAX);
+        if let Err(error) = set_pacing_rate_max(stream, bits_per_second / 8) {
+            tracing::warn!(%error, "the system does not hold a connection to pacing.connection_max");
+        }
     }
 }
 
